@@ -1,1 +1,24 @@
-//! slashing.
+//! May this be signed? The rule, and the ledger that remembers.
+//!
+//! This crate promises that a [`duty::Permit`] for a slashable claim exists only after the
+//! decision was written and its commit has returned, and that no two permits of one validator are
+//! slashable together, whatever callers, crashes and races do, while the database keeps what it
+//! committed. It never signs, and it never licenses a repeat of what it did not decide itself.
+
+pub mod rules;
+
+pub mod ledger;
+
+pub mod database;
+
+pub use database::{
+    Database, DatabaseConfig, DatabaseError, PostgresConfig, PostgresDatabase, SqliteConfig,
+    SqliteDatabase,
+};
+pub use ledger::{
+    Ask, Denial, InitialHistory, Ledger, LedgerLimits, Prospect, Question, Refused, RegisterError,
+    Unavailable,
+};
+
+#[cfg(test)]
+mod testing;

@@ -1,1 +1,10 @@
-//! tests.
+//! What the end-to-end tests share: recorded requests, and committees of real processes.
+
+pub mod cluster;
+pub mod configs;
+pub mod http;
+pub mod liar;
+pub mod network;
+pub mod process;
+pub mod requests;
+pub mod vectors;

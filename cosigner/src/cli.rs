@@ -1,0 +1,271 @@
+//! The command line.
+
+use std::{
+    ffi::OsString,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+use daemon::{
+    config::{self, ConfigError},
+    tls,
+};
+use duty::{Epoch, Slot};
+use slashing::{Database, DatabaseError, InitialHistory};
+
+use crate::{
+    config::Settings,
+    import::{self, ImportError},
+    sealing::Passphrase,
+    server::{self, Stop},
+    vault::{self, VaultError},
+};
+
+/// The exit code for what the operator can mend in files and arguments.
+const MISCONFIGURED: u8 = 2;
+
+const EXAMPLES: &str = "Examples:
+  cosigner run --config /etc/countersign/cosigner.toml
+  cosigner run --config cosigner.toml --check
+  cosigner migrate --config cosigner.toml
+  cosigner import --config cosigner.toml --package cosigner-1.shares \\
+      --passphrase-file package.passphrase --never-signed
+
+COUNTERSIGN_TLS__KEY=/run/key.pem overrides `key` in [tls], COUNTERSIGN__LISTEN overrides `listen`;
+COUNTERSIGN_LOG=debug sets the log level. Exit code 2: a file or an argument must be changed.";
+
+/// Holds one share of each validator's key; signs what its own ledger permits.
+#[derive(Debug, Parser)]
+#[command(name = "cosigner", version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves signer-apis until SIGINT or SIGTERM.
+    Run(RunArguments),
+    /// Applies the migrations that the database lacks, and ends.
+    Migrate {
+        #[command(flatten)]
+        file: ConfigFile,
+    },
+    /// Imports a share package, together with what its keys have signed before.
+    Import(ImportArguments),
+}
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration file (TOML).
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct RunArguments {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Prints the effective configuration and ends.
+    #[arg(long)]
+    check: bool,
+    /// Stops when standard input closes: for a child process.
+    #[arg(long, hide = true)]
+    stop_with_stdin: bool,
+}
+
+#[derive(Debug, Args)]
+struct ImportArguments {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The share package.
+    #[arg(long, value_name = "FILE")]
+    package: PathBuf,
+    /// The file with the package's passphrase.
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: PathBuf,
+    /// These keys have never signed anything.
+    #[arg(long, conflicts_with_all = ["watermark_source", "watermark_target", "watermark_slot"])]
+    never_signed: bool,
+    /// The highest source epoch that any of these keys has signed.
+    #[arg(long, value_name = "EPOCH", requires_all = ["watermark_target", "watermark_slot"])]
+    watermark_source: Option<u64>,
+    /// The highest target epoch that any of these keys has signed.
+    #[arg(long, value_name = "EPOCH", requires_all = ["watermark_source", "watermark_slot"])]
+    watermark_target: Option<u64>,
+    /// The highest block slot that any of these keys has signed.
+    #[arg(long, value_name = "SLOT", requires_all = ["watermark_source", "watermark_target"])]
+    watermark_slot: Option<u64>,
+}
+
+/// Why the program ends with a code other than 0.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// What the operator can mend: exit code 2.
+    #[error("{0}")]
+    Misconfigured(String),
+    /// What failed: exit code 1.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Runs the program: `args` begin with its name.
+pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // To a closed pipe nothing can be said.
+            let _unsaid = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(MISCONFIGURED));
+        }
+    };
+    tls::install_crypto_provider();
+    match execute(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _unsaid = writeln!(io::stderr(), "cosigner: {failure}");
+            match failure {
+                Failure::Misconfigured(_) => ExitCode::from(MISCONFIGURED),
+                Failure::Failed(_) => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Run(arguments) => {
+            let settings = Settings::load(&arguments.file.config)?;
+            let tls = tls::mutual_server(&settings.config.tls, &settings.authority.everyone())?;
+            let passphrase = Passphrase::read(&settings.config.vault.passphrase_file)?;
+            if arguments.check {
+                return say(&config::to_toml(&settings.config)?);
+            }
+            let stop = if arguments.stop_with_stdin {
+                Stop::WithStdin
+            } else {
+                Stop::OnSignal
+            };
+            server::prepare(&settings)?;
+            runtime()?.block_on(server::run(settings, tls, passphrase, stop))
+        }
+        Command::Migrate { file } => {
+            let settings = Settings::load(&file.config)?;
+            // Opened, not only migrated: a database of another chain is told here already.
+            let (database, root) = (&settings.config.database, settings.genesis_validators_root);
+            runtime()?.block_on(Database::open(database, root))?;
+            say("the database's schema is current\n")
+        }
+        Command::Import(arguments) => import(&arguments),
+    }
+}
+
+fn import(arguments: &ImportArguments) -> Result<(), Failure> {
+    let watermark = match (
+        arguments.watermark_source,
+        arguments.watermark_target,
+        arguments.watermark_slot,
+    ) {
+        (Some(source), Some(target), Some(slot)) => Some(InitialHistory::Watermark {
+            source: Epoch(source),
+            target: Epoch(target),
+            slot: Slot(slot),
+        }),
+        (_, _, _) => None,
+    };
+    let history = import::history(arguments.never_signed, watermark)?;
+    daemon::harden();
+    let settings = Settings::load(&arguments.file.config)?;
+    let vault_passphrase = Passphrase::read(&settings.config.vault.passphrase_file)?;
+    let package_passphrase = Passphrase::read(&arguments.passphrase_file)?;
+    let package = import::read(&arguments.package, &package_passphrase)?;
+    let newcomers = import::verify(package)?;
+    let count = newcomers.len();
+    runtime()?.block_on(async {
+        let (config, root) = (&settings.config.database, settings.genesis_validators_root);
+        let database = Database::open(config, root).await?;
+        let mut entropy = server::Entropy::default();
+        vault::import(
+            &database,
+            vault_passphrase,
+            newcomers,
+            history,
+            &mut |bytes| {
+                entropy.fill(bytes);
+            },
+        )
+        .await?;
+        entropy.check()
+    })?;
+    say(&format!(
+        "imported {count} shares from {}\n",
+        shown(&arguments.package)
+    ))
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn say(text: &str) -> Result<(), Failure> {
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(|error| Failure::Failed(error.to_string()))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("the system gives no threads: {error}")))
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Misconfigured(error.to_string())
+    }
+}
+
+impl From<DatabaseError> for Failure {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Config(_) | DatabaseError::AnotherChain { .. } => {
+                Self::Misconfigured(error.to_string())
+            }
+            DatabaseError::Unavailable(_) | DatabaseError::Schema(_) => {
+                Self::Failed(error.to_string())
+            }
+        }
+    }
+}
+
+impl From<VaultError> for Failure {
+    fn from(error: VaultError) -> Self {
+        match error {
+            VaultError::Locked(_) => Self::Misconfigured(error.to_string()),
+            VaultError::Unavailable(_)
+            | VaultError::Share { .. }
+            | VaultError::Header(_)
+            | VaultError::AlreadyHeld(_)
+            | VaultError::Register(_) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<ImportError> for Failure {
+    fn from(error: ImportError) -> Self {
+        match error {
+            ImportError::Config(error) => error.into(),
+            ImportError::Database(error) => error.into(),
+            ImportError::Vault(error) => error.into(),
+            ImportError::Package { .. } => Self::Misconfigured(error.to_string()),
+            ImportError::Members(_)
+            | ImportError::Empty
+            | ImportError::Twice(_)
+            | ImportError::Share { .. }
+            | ImportError::System(_) => Self::Failed(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The gRPC service: an order goes from authority to promise, to ledger, to share.
+//!
+//! A duty that can be slashed is signed only with a permit of the ledger; one that cannot be
+//! slashed never touches the ledger, so a stalled database stops only the former.
+
+mod calls;
+mod orders;
+mod peers;
+mod promising;
+mod signers;
+mod signing;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use duty::Root;
+use slashing::Ledger;
+use tonic::{
+    service::interceptor::InterceptedService,
+    transport::{Server, server::Router},
+};
+use wire::proto::{administration_server::AdministrationServer, cosigner_server::CosignerServer};
+
+use crate::{
+    authority::{self, Authority},
+    clock::Clock,
+    metrics::Metrics,
+    promises::{PromiseBook, Promises},
+    vault::Vault,
+};
+use peers::Peers;
+use signers::Signers;
+
+/// Bytes of one request at most: a batch of the largest orders, with room to spare.
+const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Calls at once on one connection; one more waits in the client.
+const STREAMS_MAX: u32 = 256;
+/// How often duties that the clock has retired are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(6);
+/// How long after the last promise such a duty may be forgotten.
+const SETTLED_AFTER: Duration = Duration::from_secs(60);
+
+/// What a service works with.
+pub struct Parts {
+    /// The shares.
+    pub vault: Arc<Vault>,
+    /// The ledger.
+    pub ledger: Ledger,
+    /// What claims are held against.
+    pub clock: Clock,
+    /// Promises at most.
+    pub promises_max: usize,
+    /// The one chain that is signed for.
+    pub genesis_validators_root: Root,
+    /// Slots of an epoch.
+    pub slots_per_epoch: u64,
+    /// Whether exits are signed.
+    pub allow_voluntary_exits: bool,
+    /// Whether deposits are signed.
+    pub allow_deposits: bool,
+    /// The numbers.
+    pub metrics: Arc<Metrics>,
+    /// How long a promise waits for a decision on its duty.
+    pub ledger_wait: Duration,
+}
+
+/// The service's state.
+pub struct Service {
+    parts: Parts,
+    promises: Arc<PromiseBook>,
+    peers: Peers,
+    signers: Signers,
+}
+
+impl Service {
+    /// A service whose start pause begins now. Must be called within a tokio runtime.
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let promises = Promises::new(Instant::now(), parts.promises_max);
+        let service = Arc::new(Self {
+            promises: Arc::new(PromiseBook::new(promises)),
+            peers: Peers::default(),
+            signers: Signers::new(),
+            parts,
+        });
+        let weak = Arc::downgrade(&service);
+        tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(FORGET_EVERY);
+            loop {
+                ticks.tick().await;
+                let Some(service) = weak.upgrade() else {
+                    return;
+                };
+                service.forget_past();
+            }
+        });
+        service
+    }
+
+    /// Forgets promises for duties that the chain takes no more.
+    fn forget_past(&self) {
+        if let Some(now) = self.parts.clock.now(since_1970()) {
+            let slots_per_epoch = self.parts.slots_per_epoch;
+            self.promises.forget_past(SETTLED_AFTER, |duty| {
+                now.is_past(&duty.claim(), slots_per_epoch)
+            });
+        }
+        self.parts.metrics.promises_held(self.promises.held());
+    }
+}
+
+/// The routes of `service`, each group of methods behind its names.
+pub fn router(service: Arc<Service>, authority: Authority) -> Router {
+    let metrics = Arc::clone(&service.parts.metrics);
+    let cosigner =
+        CosignerServer::from_arc(Arc::clone(&service)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let administration =
+        AdministrationServer::from_arc(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let sign = authority::only(authority.sign, Arc::clone(&metrics));
+    let administer = authority::only(authority.administer, metrics);
+    Server::builder()
+        .max_concurrent_streams(Some(STREAMS_MAX))
+        .http2_keepalive_interval(Some(Duration::from_secs(20)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+        .add_service(InterceptedService::new(cosigner, sign))
+        .add_service(InterceptedService::new(administration, administer))
+}
+
+/// The time since 1970; zero for a clock before that, which then abstains from nearly everything.
+fn since_1970() -> Duration {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+}

@@ -1,0 +1,112 @@
+//! The methods of the protocol file: bounds, then the work, then the reply.
+
+use std::pin::Pin;
+
+use futures_util::{Stream, stream};
+use tonic::{Request, Response, Status};
+use wire::{
+    BATCH_MAX, PAGE_MAX,
+    proto::{
+        PromiseReply, PromiseRequest, ReloadReply, ReloadRequest, SignReply, SignRequest,
+        StatusReply, StatusRequest, ValidatorsPage, ValidatorsRequest,
+        administration_server::Administration, cosigner_server::Cosigner,
+    },
+};
+
+use super::Service;
+
+fn bounded<T>(items: &[T]) -> Result<(), Status> {
+    match items.len() {
+        1..=BATCH_MAX => Ok(()),
+        length => Err(Status::invalid_argument(format!(
+            "a batch holds 1 to {BATCH_MAX} items, this one {length}"
+        ))),
+    }
+}
+
+#[tonic::async_trait]
+impl Cosigner for Service {
+    async fn promise(
+        &self,
+        request: Request<PromiseRequest>,
+    ) -> Result<Response<PromiseReply>, Status> {
+        let _place = self.peers.admit(&request)?;
+        let items = request.into_inner().items;
+        bounded(&items)?;
+        Ok(Response::new(PromiseReply {
+            outcomes: self.promise_all(items).await,
+        }))
+    }
+
+    async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignReply>, Status> {
+        let _place = self.peers.admit(&request)?;
+        let items = request.into_inner().items;
+        bounded(&items)?;
+        let outcomes = self
+            .sign_all(items)
+            .await
+            .map_err(Status::invalid_argument)?;
+        Ok(Response::new(SignReply { outcomes }))
+    }
+
+    type ValidatorsStream = Pin<Box<dyn Stream<Item = Result<ValidatorsPage, Status>> + Send>>;
+
+    async fn validators(
+        &self,
+        request: Request<ValidatorsRequest>,
+    ) -> Result<Response<Self::ValidatorsStream>, Status> {
+        let _place = self.peers.admit(&request)?;
+        let listing = self.parts.vault.listing();
+        let generation = listing.generation;
+        // An empty listing is one empty page, so that its generation is told too.
+        let pages = listing.reports.len().div_ceil(PAGE_MAX).max(1);
+        let page = move |number: usize| {
+            let reports = listing.reports.iter().skip(number.saturating_mul(PAGE_MAX));
+            let validators = reports.take(PAGE_MAX).map(wire::report_to_proto).collect();
+            Ok(ValidatorsPage {
+                generation,
+                validators,
+            })
+        };
+        Ok(Response::new(Box::pin(stream::iter((0..pages).map(page)))))
+    }
+
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusReply>, Status> {
+        let _place = self.peers.admit(&request)?;
+        let listing = self.parts.vault.listing();
+        let not_ready = if self.promises.is_starting() {
+            Some("nothing is promised in the first two seconds after a start".to_owned())
+        } else {
+            let ping = self.parts.ledger.ping().await;
+            ping.err()
+                .map(|unavailable| super::orders::Refusal::from(unavailable).message)
+        };
+        Ok(Response::new(StatusReply {
+            ready: not_ready.is_none(),
+            message: not_ready.unwrap_or_default(),
+            generation: listing.generation,
+            validators: u64::try_from(listing.reports.len()).unwrap_or(u64::MAX),
+        }))
+    }
+}
+
+#[tonic::async_trait]
+impl Administration for Service {
+    async fn reload(
+        &self,
+        request: Request<ReloadRequest>,
+    ) -> Result<Response<ReloadReply>, Status> {
+        let _place = self.peers.admit(&request)?;
+        let reloaded = self.parts.vault.reload().await.map_err(|error| {
+            tracing::warn!(%error, "shares could not be reloaded");
+            Status::unavailable("the database could not be read")
+        })?;
+        Ok(Response::new(ReloadReply {
+            validators: reloaded.validators,
+            added: reloaded.added,
+        }))
+    }
+}

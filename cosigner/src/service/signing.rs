@@ -1,0 +1,201 @@
+//! The second round, or the only one: a permit, then a partial signature.
+
+use std::{sync::Arc, time::Instant};
+
+use duty::{Claim, DutyKind, Permit};
+use futures_util::future::join_all;
+use slashing::{Ask, Prospect, Question};
+use threshold::{Ballot, PartialSignature};
+use wire::proto::{SignItem, SignOutcome, refusal::Reason, sign_outcome::Outcome};
+
+use super::{
+    Service,
+    orders::{Accepted, Refusal},
+    promising::claim_and_ballot,
+    signers::Urgency,
+};
+use crate::promises::{DutyId, SignAnswer};
+
+/// An item on its way to a signature.
+struct Item {
+    kind: Option<DutyKind>,
+    step: Step,
+}
+
+enum Step {
+    Permitted(Permit),
+    Outbid(Ballot),
+    Refused(Refusal),
+}
+
+impl Service {
+    /// One outcome per item, in their order. `Err` if the batch mixes what can be slashed with what
+    /// cannot, which would let a stalled ledger stop both.
+    pub(super) async fn sign_all(
+        &self,
+        items: Vec<SignItem>,
+    ) -> Result<Vec<SignOutcome>, &'static str> {
+        let accepted: Vec<_> = items
+            .into_iter()
+            .map(|item| (self.accept(item.order), item.ballot))
+            .collect();
+        let slashable = |accepted: &Result<Accepted, Refusal>| {
+            accepted.as_ref().ok().map(|a| a.claim().is_some())
+        };
+        let mut kinds = accepted
+            .iter()
+            .filter_map(|(accepted, _)| slashable(accepted));
+        let first = kinds.next();
+        if kinds.any(|kind| Some(kind) != first) {
+            return Err("a batch holds only duties that can be slashed, or none");
+        }
+        let started = Instant::now();
+        let items = join_all(accepted.into_iter().map(|(accepted, ballot)| async move {
+            match accepted {
+                Ok(accepted) => {
+                    let kind = Some(accepted.order.duty.kind());
+                    let step = self
+                        .permit(accepted, ballot)
+                        .await
+                        .unwrap_or_else(Step::Refused);
+                    Item { kind, step }
+                }
+                Err(refusal) => Item {
+                    kind: None,
+                    step: Step::Refused(refusal),
+                },
+            }
+        }))
+        .await;
+        if first == Some(true) {
+            self.parts.metrics.stage("ledger", started.elapsed());
+        }
+        Ok(self.sign_permitted(items).await)
+    }
+
+    /// A permit for an order: from the ledger if it can be slashed, else at once.
+    async fn permit(
+        &self,
+        accepted: Accepted,
+        ballot: Option<wire::proto::Ballot>,
+    ) -> Result<Step, Refusal> {
+        let claim = match accepted.order.permit_without_claim() {
+            Ok(_) if ballot.is_some() => {
+                let message = "a duty that cannot be slashed takes no ballot";
+                return Err(Refusal::new(Reason::Invalid, message));
+            }
+            Ok(permit) => return Ok(Step::Permitted(permit)),
+            Err(claim) => claim,
+        };
+        let (_, ballot) = claim_and_ballot(&accepted, ballot)?;
+        let duty = DutyId::new(accepted.order.validator, &claim);
+        let fence: Box<dyn Send> = match self.promises.begin_sign(duty, ballot) {
+            Ok(fence) => Box::new(fence),
+            Err(SignAnswer::Outbid(higher)) => return Ok(Step::Outbid(higher)),
+            Err(SignAnswer::NotPromised | SignAnswer::TooLate | SignAnswer::Begun) => {
+                self.only_if_signed(&accepted, claim).await?;
+                Box::new(())
+            }
+        };
+        let (validator, root) = (accepted.order.validator, accepted.root);
+        let ask = Ask {
+            validator,
+            claim,
+            root,
+            fence,
+        };
+        let permit = self.parts.ledger.decide(ask).await.map_err(Refusal::from)?;
+        self.promises.retire(duty);
+        Ok(Step::Permitted(permit))
+    }
+
+    /// Without a promise only what this ledger has signed already may be asked for again: that adds
+    /// no vote, so it spoils no other caller's round.
+    async fn only_if_signed(&self, accepted: &Accepted, claim: Claim) -> Result<(), Refusal> {
+        let question = Question {
+            validator: accepted.order.validator,
+            claim,
+            root: accepted.root,
+        };
+        let foreseen = self
+            .parts
+            .ledger
+            .foresee(vec![question])
+            .await
+            .map_err(Refusal::from)?;
+        match foreseen.into_iter().next() {
+            Some(Ok(Prospect::Signed(root))) if root == accepted.root => Ok(()),
+            Some(Ok(Prospect::Signed(_) | Prospect::Free)) | None => Err(Refusal::new(
+                Reason::TooLate,
+                "the duty is not, or no more, promised to this ballot",
+            )),
+            Some(Err(refused)) => Err(refused.into()),
+        }
+    }
+
+    /// Signs what was permitted, on threads of its own.
+    async fn sign_permitted(&self, items: Vec<Item>) -> Vec<SignOutcome> {
+        let urgent = items.iter().filter_map(|item| item.kind).any(is_urgent);
+        let urgency = if urgent {
+            Urgency::Prompt
+        } else {
+            Urgency::Bulk
+        };
+        let kinds: Vec<Option<DutyKind>> = items.iter().map(|item| item.kind).collect();
+        let count = items.len();
+        let vault = Arc::clone(&self.parts.vault);
+        let started = Instant::now();
+        let signing = self.signers.run(urgency, move || {
+            let outcome = |item: Item| match item.step {
+                Step::Permitted(permit) => match vault.sign(permit) {
+                    Ok(PartialSignature(bytes)) => (Outcome::Partial(bytes.to_vec()), "signed"),
+                    Err(not_held) => refused(Refusal::new(Reason::NotFound, not_held.to_string())),
+                },
+                Step::Outbid(higher) => (Outcome::Outbid(wire::ballot_to_proto(&higher)), "outbid"),
+                Step::Refused(refusal) => refused(refusal),
+            };
+            items.into_iter().map(outcome).collect::<Vec<_>>()
+        });
+        let outcomes = signing.await.unwrap_or_else(|| {
+            let refusal = Refusal::new(Reason::Busy, "this cosigner is stopping");
+            (0..count).map(|_| refused(refusal.clone())).collect()
+        });
+        self.parts.metrics.stage("sign", started.elapsed());
+        let answered = kinds.into_iter().zip(&outcomes);
+        for (kind, (_, label)) in answered.filter_map(|(kind, outcome)| Some((kind?, outcome))) {
+            self.parts.metrics.answered(kind, label);
+        }
+        outcomes
+            .into_iter()
+            .map(|(outcome, _)| SignOutcome {
+                outcome: Some(outcome),
+            })
+            .collect()
+    }
+}
+
+fn refused(refusal: Refusal) -> (Outcome, &'static str) {
+    let label = refusal.label();
+    (Outcome::Refused(refusal.into()), label)
+}
+
+/// Whether a chain waits for this kind of duty: it is not kept waiting behind the others.
+const fn is_urgent(kind: DutyKind) -> bool {
+    match kind {
+        DutyKind::Attestation
+        | DutyKind::Block
+        | DutyKind::RandaoReveal
+        | DutyKind::SyncCommitteeMessage
+        | DutyKind::ExecutionPayload
+        | DutyKind::PayloadAttestation => true,
+        DutyKind::AggregationSlot
+        | DutyKind::AggregateAndProof
+        | DutyKind::SyncCommitteeSelectionProof
+        | DutyKind::SyncCommitteeContributionAndProof
+        | DutyKind::ProposerPreferences
+        | DutyKind::BuilderRequestAuth
+        | DutyKind::ValidatorRegistration
+        | DutyKind::VoluntaryExit
+        | DutyKind::Deposit => false,
+    }
+}

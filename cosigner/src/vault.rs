@@ -1,0 +1,226 @@
+//! The vault: the shares of one cosigner, sealed in its database, unsealed in memory.
+//!
+//! One passphrase opens one data key, and that opens every share: ten thousand shares cost one
+//! Argon2id. A sealed share is bound to its vault, validator, index, committee and commitments, so
+//! a row that was changed, swapped or brought from elsewhere does not open. Shares never leave
+//! this module; it signs what a [`Permit`] names.
+
+mod postgres;
+mod rows;
+mod sqlite;
+mod store;
+
+use std::{collections::HashMap, sync::Arc};
+
+use duty::{Permit, PublicKey};
+use keyshare::SecretShare;
+use parking_lot::RwLock;
+use slashing::{
+    database::Database,
+    ledger::{InitialHistory, RegisterError},
+};
+use threshold::PartialSignature;
+use wire::Report;
+
+use crate::sealing::{Entropy, Passphrase, Unopened};
+use rows::{DataKey, ShareRow};
+
+/// Why the vault did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The database could not be reached or failed. Trying again may help.
+    #[error("the vault's database failed: {0}")]
+    Unavailable(String),
+    /// The header does not open.
+    #[error("the vault cannot be opened: {0}")]
+    Locked(Unopened),
+    /// A share does not open, or is not what the schema says.
+    #[error("the share of {validator} in the vault cannot be used: {problem}")]
+    Share {
+        /// Whose share.
+        validator: PublicKey,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The vault's own row is not what the schema says.
+    #[error("the vault's header is malformed: {0}")]
+    Header(&'static str),
+    /// There is a share of this validator already: this one or another.
+    #[error("the vault holds a share of {0} already: nothing was imported")]
+    AlreadyHeld(PublicKey),
+    /// The ledger refused the initial history.
+    #[error("{0}")]
+    Register(#[from] RegisterError),
+}
+
+/// There is no share of this validator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("no share of {0} is held here")]
+pub struct NotHeld(pub PublicKey);
+
+/// What is held, for whoever asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// Changes whenever the set of validators does, also over restarts.
+    pub generation: u64,
+    /// In the order of their import.
+    pub reports: Vec<Report>,
+}
+
+/// What a reload found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Shares that are loaded now.
+    pub validators: u64,
+    /// Shares that were not loaded before.
+    pub added: u64,
+}
+
+/// The open vault of a running cosigner.
+pub struct Vault {
+    database: Database,
+    key: Arc<DataKey>,
+    loaded: RwLock<Loaded>,
+    // Reloads one after another, so that none adds what another has added.
+    reloading: tokio::sync::Mutex<()>,
+}
+
+#[derive(Clone, Default)]
+struct Loaded {
+    shares: Arc<HashMap<PublicKey, Arc<SecretShare>>>,
+    listing: Arc<Listing>,
+}
+
+/// A share that was verified against its commitments, to be imported.
+pub struct Newcomer {
+    /// What will be reported of it.
+    pub report: Report,
+    /// The share.
+    pub share: SecretShare,
+}
+
+impl Vault {
+    /// Opens the vault in a database, or makes it under this passphrase if there is none, and
+    /// unseals every share.
+    ///
+    /// # Errors
+    /// [`VaultError`]: the passphrase is wrong, a share is damaged, or the database failed.
+    pub async fn open(
+        database: Database,
+        passphrase: Passphrase,
+        entropy: Entropy<'_>,
+    ) -> Result<Self, VaultError> {
+        let key = Arc::new(store::unlock(&database, passphrase, entropy).await?);
+        let vault = Self {
+            database,
+            key,
+            loaded: RwLock::default(),
+            reloading: tokio::sync::Mutex::default(),
+        };
+        vault.reload().await?;
+        Ok(vault)
+    }
+
+    /// Signs what the permit names, with the share of the permit's validator.
+    ///
+    /// # Errors
+    /// [`NotHeld`]; the permit is gone then.
+    pub fn sign(&self, permit: Permit) -> Result<PartialSignature, NotHeld> {
+        let validator = permit.validator();
+        let share = self.loaded.read().shares.get(&validator).cloned();
+        share
+            .map(|share| share.sign(permit))
+            .ok_or(NotHeld(validator))
+    }
+
+    /// Whether there is a share of this validator.
+    #[must_use]
+    pub fn holds(&self, validator: &PublicKey) -> bool {
+        self.loaded.read().shares.contains_key(validator)
+    }
+
+    /// What is held.
+    #[must_use]
+    pub fn listing(&self) -> Arc<Listing> {
+        Arc::clone(&self.loaded.read().listing)
+    }
+
+    /// Loads what was imported since the last load: one cheap read if that is nothing.
+    ///
+    /// # Errors
+    /// [`VaultError`]; what was loaded stays loaded.
+    pub async fn reload(&self) -> Result<Reloaded, VaultError> {
+        let _one_at_a_time = self.reloading.lock().await;
+        let before = self.loaded.read().clone();
+        let stored = store::generation(&self.database).await?;
+        let held = count(&before);
+        if stored == before.listing.generation {
+            return Ok(Reloaded {
+                validators: held,
+                added: 0,
+            });
+        }
+        let rows = store::shares_after(&self.database, before.listing.generation).await?;
+        let key = Arc::clone(&self.key);
+        let after = in_background(move || add(&before, rows, &key)).await??;
+        let validators = count(&after);
+        let added = validators.saturating_sub(held);
+        *self.loaded.write() = after;
+        Ok(Reloaded { validators, added })
+    }
+}
+
+/// Seals shares and stores them with their initial history: all of them or none, in one
+/// transaction. `progress` is told of each that was sealed.
+///
+/// # Errors
+/// [`VaultError`]; then nothing was imported.
+pub async fn import(
+    database: &Database,
+    passphrase: Passphrase,
+    mut newcomers: Vec<Newcomer>,
+    history: InitialHistory,
+    entropy: Entropy<'_>,
+) -> Result<(), VaultError> {
+    let key = store::unlock(database, passphrase, entropy).await?;
+    // In the order in which the ledger locks rows.
+    newcomers.sort_unstable_by_key(|newcomer| newcomer.report.validator);
+    let rows = newcomers
+        .iter()
+        .map(|newcomer| ShareRow::seal(&newcomer.report, &newcomer.share, &key, entropy))
+        .collect::<Result<Vec<_>, _>>()?;
+    store::add(database, rows, history).await
+}
+
+fn add(before: &Loaded, rows: Vec<(u64, ShareRow)>, key: &DataKey) -> Result<Loaded, VaultError> {
+    let mut shares = HashMap::clone(&before.shares);
+    let mut listing = Listing::clone(&before.listing);
+    for (generation, row) in rows {
+        let (report, share) = row.unseal(key)?;
+        shares.insert(report.validator, Arc::new(share));
+        listing.reports.push(report);
+        // Of the rows, not of the header: an import that committed between the two reads comes
+        // with the next load.
+        listing.generation = listing.generation.max(generation);
+    }
+    Ok(Loaded {
+        shares: Arc::new(shares),
+        listing: Arc::new(listing),
+    })
+}
+
+fn count(loaded: &Loaded) -> u64 {
+    u64::try_from(loaded.shares.len()).unwrap_or(u64::MAX)
+}
+
+/// Runs what computes for long off the threads that serve.
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, VaultError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| VaultError::Unavailable("this process is stopping".to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

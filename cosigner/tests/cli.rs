@@ -1,0 +1,275 @@
+//! The program as an operator calls it.
+
+mod support;
+
+use std::process::Output;
+
+use cosigner::package::{Package, PackagedShare};
+use keyshare::SecretShare;
+use support::{Home, cosigner, errors, new_key, package_of};
+
+fn check(home: &Home, change: &[(&str, &str)]) -> Output {
+    let config = home.config(change);
+    cosigner(&["run", "--config", config.to_str().unwrap(), "--check"])
+}
+
+#[test]
+fn help_shows_every_command_and_examples() {
+    let output = cosigner(&["--help"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    for part in ["run", "migrate", "import", "Examples:", "--never-signed"] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    let run = String::from_utf8(cosigner(&["run", "--help"]).stdout).unwrap();
+    assert!(run.contains("--check") && !run.contains("stdin"), "{run}");
+}
+
+#[test]
+fn the_sample_configuration_is_understood() {
+    let home = Home::new();
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/cosigner.toml");
+    let output = support::command()
+        .args(["run", "--check", "--config", sample])
+        .env(
+            "COUNTERSIGN_VAULT__PASSPHRASE_FILE",
+            home.path("vault.passphrase"),
+        )
+        .env("COUNTERSIGN_TLS__CERTIFICATE", home.path("cosigner-1.pem"))
+        .env("COUNTERSIGN_TLS__KEY", home.path("cosigner-1.key"))
+        .env("COUNTERSIGN_TLS__CA", home.path("ca.pem"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", errors(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    for line in [
+        "clock = \"checked\"",
+        "ledger_wait_ms = 500",
+        "genesis_time = 1606824023",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
+
+#[test]
+fn what_is_checked_can_be_read_again_and_holds_no_secret() {
+    let home = Home::new();
+    let output = check(&home, &[]);
+    assert!(output.status.success(), "{}", errors(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(!text.contains("a vault's passphrase"));
+    let again = home.write("again.toml", &text);
+    let output = cosigner(&["run", "--config", again.to_str().unwrap(), "--check"]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), text);
+    assert!(
+        !home.path("cosigner.sqlite").exists(),
+        "a check makes nothing"
+    );
+}
+
+#[test]
+fn a_bad_configuration_is_one_sentence_and_exit_code_2() {
+    let home = Home::new();
+    home.write("open.passphrase", "anyone may read this");
+    home.secret("empty.passphrase", "");
+    home.write("other.yaml", "not: a network");
+    let zero = format!(
+        "network = \"mainnet\"\ngenesis_validators_root = \"0x{:064}\"",
+        0
+    );
+    for (from, to, says) in [
+        ("clock =", "clocks =", "clocks"),
+        ("\"unchecked\"", "\"perhaps\"", "clock"),
+        ("\"mainnet\"", "\"mainnot\"", "mainnot"),
+        ("\"mainnet\"", "\"other.yaml\"", "other.yaml"),
+        (
+            "network = \"mainnet\"",
+            zero.as_str(),
+            "genesis_validators_root",
+        ),
+        ("clock =", "genesis_time = 1\nclock =", "genesis_time"),
+        ("clock =", "ledger_wait_ms = 1\nclock =", "ledger_wait_ms"),
+        ("clock =", "promises_max = 0\nclock =", "promises_max"),
+        ("[database.sqlite]", "[database.oracle]", "oracle"),
+        ("path = ", "paths = ", "paths"),
+        (
+            "vault.passphrase",
+            "missing.passphrase",
+            "missing.passphrase",
+        ),
+        ("vault.passphrase", "open.passphrase", "chmod 600"),
+        ("vault.passphrase", "empty.passphrase", "empty"),
+        ("cosigner-1.pem", "missing.pem", "missing.pem"),
+        ("cosigner-1.key", "missing.key", "missing.key"),
+        ("ca.pem", "missing-ca.pem", "missing-ca.pem"),
+        ("[\"signer-api\"]", "[]", "authority.sign"),
+        ("[\"operator\"]", "[]", "authority.administer"),
+        ("[\"signer-api\"]", "[\"a\", \"a\"]", "second \"a\""),
+        ("[authority]", "[authority]\neverybody = true", "everybody"),
+        (
+            "listen = \"127.0.0.1:0\"",
+            "listen = \"localhost\"",
+            "listen",
+        ),
+        ("listen = \"127.0.0.1:0\"", "", "listen"),
+    ] {
+        let output = check(&home, &[(from, to)]);
+        let error = errors(&output);
+        assert_eq!(output.status.code(), Some(2), "{to}: {error}");
+        assert!(error.contains(says), "{to}: {error}");
+        assert_eq!(error.trim_end().lines().count(), 1, "{to}: {error}");
+        assert!(output.stdout.is_empty());
+    }
+    let output = cosigner(&["run", "--config", "/nowhere/cosigner.toml"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(errors(&output).contains("/nowhere/cosigner.toml"));
+}
+
+#[test]
+fn wrong_arguments_are_exit_code_2() {
+    let config = ["--config", "c", "--package", "p", "--passphrase-file", "f"];
+    for more in [
+        &["--watermark-source", "1"][..],
+        &["--never-signed", "--watermark-source", "1"],
+        &[
+            "--watermark-source",
+            "1",
+            "--watermark-target",
+            "-2",
+            "--watermark-slot",
+            "3",
+        ],
+        &["--never-signed", "--surprise"],
+    ] {
+        let output = cosigner(&[&["import"], &config[..], more].concat());
+        assert_eq!(output.status.code(), Some(2), "{more:?}");
+    }
+}
+
+#[test]
+fn a_database_is_migrated_and_bound_to_its_chain() {
+    let home = Home::new();
+    let config = home.config(&[]);
+    for _ in 0..2 {
+        let output = cosigner(&["migrate", "--config", config.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", errors(&output));
+    }
+    let config = home.config(&[("\"mainnet\"", "\"hoodi\"")]);
+    let output = cosigner(&["migrate", "--config", config.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(errors(&output).contains("genesis validators root"));
+}
+
+#[test]
+fn an_import_asks_what_the_keys_have_signed_and_says_why() {
+    let home = Home::new();
+    let config = home.config(&[]);
+    let package = home.package("package", &package_of(vec![new_key()]).0);
+    let output = home.import(&config, &package, &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let error = errors(&output);
+    assert!(
+        error.contains("--never-signed") && error.contains("slashed"),
+        "{error}"
+    );
+    assert!(!home.path("cosigner.sqlite").exists());
+}
+
+#[test]
+fn an_import_takes_all_of_a_package_or_nothing() {
+    let home = Home::new();
+    let config = home.config(&[]);
+    let (first, second) = (new_key(), new_key());
+    let commitments = first.committee.commitments().as_slice().to_vec();
+    let other =
+        SecretShare::from_be_bytes(&first.shares[&support::index(2)].to_be_bytes()).unwrap();
+    let (package, _) = package_of(vec![first]);
+    let package = home.package("first", &package);
+    let output = home.import(&config, &package, &["--never-signed"]);
+    assert!(output.status.success(), "{}", errors(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("imported 1 shares"));
+
+    let again = home.import(&config, &package, &["--never-signed"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(
+        errors(&again).contains("holds a share of"),
+        "{}",
+        errors(&again)
+    );
+
+    // Another member's share of the same validator, after a new one: neither is taken.
+    let (mut both, validators) = package_of(vec![second]);
+    both.shares.push(PackagedShare {
+        commitments,
+        share: other,
+    });
+    let both = Package {
+        index: support::index(1),
+        ..both
+    };
+    let mixed = home.package("mixed", &both);
+    let output = home.import(&config, &mixed, &["--never-signed"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(errors(&output).contains("share 2"), "{}", errors(&output));
+    both_absent(&home, &validators);
+}
+
+fn both_absent(home: &Home, validators: &[duty::PublicKey]) {
+    let database = rusqlite::Connection::open(home.path("cosigner.sqlite")).unwrap();
+    for table in ["shares", "ratchets"] {
+        let count = |key: &[u8]| -> i64 {
+            let query = format!("SELECT count(*) FROM {table} WHERE validator = ?1");
+            database.query_row(&query, [key], |row| row.get(0)).unwrap()
+        };
+        assert!(
+            validators.iter().all(|key| count(key.as_bytes()) == 0),
+            "{table}"
+        );
+        let all: i64 = database
+            .query_row(&format!("SELECT count(*) FROM {table}"), [], |row| {
+                row.get(0)
+            })
+            .unwrap();
+        assert_eq!(all, 1, "{table}");
+    }
+}
+
+#[test]
+fn wrong_passphrases_are_told_from_damage() {
+    let home = Home::new();
+    let config = home.config(&[]);
+    let package = home.package("package", &package_of(vec![new_key()]).0);
+    home.secret("package.passphrase", "another one");
+    let output = home.import(&config, &package, &["--never-signed"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        errors(&output).contains("the passphrase is wrong"),
+        "{}",
+        errors(&output)
+    );
+
+    home.secret("package.passphrase", "a package's passphrase\n");
+    let mut bytes = std::fs::read(&package).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&package, &bytes).unwrap();
+    let output = home.import(&config, &package, &["--never-signed"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(errors(&output).contains("damaged"), "{}", errors(&output));
+
+    bytes[last] ^= 1;
+    std::fs::write(&package, &bytes).unwrap();
+    assert!(
+        home.import(&config, &package, &["--never-signed"])
+            .status
+            .success()
+    );
+    home.secret("vault.passphrase", "not this vault's");
+    let output = cosigner(&["run", "--config", config.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        errors(&output).contains("the passphrase is wrong"),
+        "{}",
+        errors(&output)
+    );
+}

@@ -1,0 +1,19 @@
+//! Listening: connections that are bounded, identified, and drained at the end.
+//!
+//! [`Listener`] accepts, shakes hands and hands over [`PeerStream`]s; [`http()`] serves an axum
+//! router on them, and tonic's `serve_with_incoming_shutdown` takes [`Listener::into_stream`].
+
+mod listener;
+mod peer;
+// In the order of a connection's life: accepted, identified, served.
+mod http;
+
+mod activity;
+mod body;
+
+pub use http::{HttpLimits, http};
+pub use listener::{Connections, Listener, ListenerCounters, ListenerLimits};
+pub use peer::{Peer, PeerStream};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,272 @@
+//! One coordinator's part of the agreement, as a pure state machine: events in, effects out.
+//!
+//! [`Round`] promises that it asks nobody to sign a slashable duty before a threshold of members
+//! has promised it under the ballot it signs under, nor later than [`SIGN_WINDOW`] after that
+//! ballot began; that it calls a request refused only if so many members refuse that it can never
+//! be signed; and that it is done by its deadline. It never decides what is safe to sign: ledgers
+//! do. Time is a [`Duration`] since a start that the caller chose; chance is the caller's.
+
+mod machine;
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use duty::SigningRoot;
+
+use crate::{PartialSignature, ShareIndex};
+
+pub use machine::Round;
+
+/// No sign request is sent later than this after its ballot began, so that a promise forgotten by
+/// a restart cannot let an old coordinator in.
+pub const SIGN_WINDOW: Duration = Duration::from_secs(1);
+
+/// A coordinator's bid for one duty: ordered by round, then by root. Callers that want the same
+/// message in the same round share one ballot; different messages never do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ballot {
+    /// The round, counted from 0 by each coordinator.
+    pub round: u64,
+    /// The root the coordinator wants signed.
+    pub root: SigningRoot,
+}
+
+/// A cosigner, as the caller numbers them. Not a share index: two cosigners may claim one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Peer(pub usize);
+
+/// How the members are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Promise, then sign: for duties that can be slashed.
+    Promised,
+    /// Sign at once: for duties that cannot be slashed.
+    Direct,
+}
+
+/// What a round is about.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// The root to be signed.
+    pub root: SigningRoot,
+    /// How the members are asked.
+    pub mode: Mode,
+    /// The committee's threshold t.
+    pub threshold: usize,
+    /// The committee's size n; members that no cosigner answers for count as absent.
+    pub size: usize,
+    /// Who claims which share index, the fastest first. Indices may be claimed twice: both are
+    /// asked, they count once, and whose partial verifies is believed.
+    pub members: Vec<(Peer, ShareIndex)>,
+    /// Who gave invalid answers lately: asked to sign only where the others are too few, or slow.
+    pub doubted: BTreeSet<Peer>,
+    /// When the answer must be there.
+    pub deadline: Duration,
+    /// How long a member may take before another is asked as well.
+    pub hedge: Duration,
+}
+
+/// What happened. `round` is that of the effect which is answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A member promised the duty to the ballot of `round`.
+    Promised {
+        /// Who.
+        peer: Peer,
+        /// The round asked for.
+        round: u64,
+        /// The root that it has signed for this duty already, if any.
+        signed: Option<SigningRoot>,
+    },
+    /// A member holds a higher ballot than the one of `round`.
+    Outbid {
+        /// Who.
+        peer: Peer,
+        /// The round asked for.
+        round: u64,
+        /// What it holds.
+        held: Ballot,
+    },
+    /// A member gave a partial signature, in whichever round: it stays valid.
+    Signed {
+        /// Who.
+        peer: Peer,
+        /// Not verified.
+        partial: PartialSignature,
+    },
+    /// A member will never sign this.
+    Refused {
+        /// Who.
+        peer: Peer,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A member could not answer, or answered what cannot be understood.
+    Failed {
+        /// Who.
+        peer: Peer,
+        /// The round asked for.
+        round: u64,
+        /// Why.
+        failure: Failure,
+    },
+    /// The combination asked for last was verified: the round is done.
+    Combined,
+    /// The combination asked for last failed by the partials of these members.
+    Blamed(Vec<ShareIndex>),
+    /// The moment of the last [`Effect::WakeAt`] has come.
+    Woken,
+    /// The moment chosen for the last [`Effect::RetryBetween`] has come.
+    Retry,
+}
+
+/// What the caller shall do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Ask these for a promise of the duty to the ballot.
+    Promise {
+        /// The ballot.
+        ballot: Ballot,
+        /// Whom to ask.
+        to: Vec<Peer>,
+        /// When asking has become useless.
+        not_after: Duration,
+    },
+    /// Ask these for partial signatures.
+    Sign {
+        /// The round to name in the events that answer this.
+        round: u64,
+        /// The promised ballot; none for duties that cannot be slashed.
+        ballot: Option<Ballot>,
+        /// Whom to ask.
+        to: Vec<Peer>,
+        /// When it must not be sent any more.
+        not_after: Duration,
+    },
+    /// Combine these, exactly a threshold of distinct members, and verify the result.
+    Combine(Vec<(ShareIndex, PartialSignature)>),
+    /// These gave partials that are not valid.
+    Blame(Vec<Peer>),
+    /// Give [`Event::Woken`] at this moment; replaces the moment before.
+    WakeAt(Duration),
+    /// Give [`Event::Retry`] once, at a random moment between these two.
+    RetryBetween {
+        /// Not before.
+        earliest: Duration,
+        /// Not after.
+        latest: Duration,
+    },
+    /// It will not be signed; nothing follows.
+    Finish(Verdict),
+}
+
+/// Why something was not signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// More members than can be spared refuse: asking again is useless.
+    Refused(Refusal),
+    /// It may be asked again.
+    Unavailable(Failure),
+}
+
+/// A member's final answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What kind.
+    pub reason: RefusalReason,
+    /// One clause for people.
+    pub message: String,
+}
+
+/// Why a member will never sign. In the order in which they explain a refusal by several members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RefusalReason {
+    /// It conflicts with what was signed before.
+    Slashable,
+    /// The validator is frozen or disabled.
+    Disabled,
+    /// It names another chain.
+    WrongChain,
+    /// This kind of duty is not allowed.
+    NotAllowed,
+    /// It was not understood.
+    Invalid,
+    /// No share of this validator is held.
+    NotFound,
+}
+
+/// Why there was no answer, or no signature, that may be there next time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind.
+    pub reason: FailureReason,
+    /// One clause for people.
+    pub message: String,
+}
+
+/// Why there was no answer, or no signature. In the order in which they explain the failure of
+/// several members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FailureReason {
+    /// The claim lies in the member's future.
+    BeyondClock,
+    /// The member's ledger could not be reached in time.
+    Ledger,
+    /// A bound was reached at the member or on the way to it.
+    Busy,
+    /// The member has just started.
+    Starting,
+    /// The request came too late after the promise.
+    TooLate,
+    /// The answer could not be understood, or the partial was not valid.
+    Faulty,
+    /// No answer in time.
+    TimedOut,
+    /// There was no connection, or it broke.
+    Unreachable,
+    /// Another message for the same duty is being signed.
+    Contended,
+    /// Too few members hold a share of this validator.
+    TooFewShares,
+    /// The deadline passed.
+    Deadline,
+}
+
+impl RefusalReason {
+    /// A name for metrics and machine-readable replies.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Slashable => "slashable",
+            Self::Disabled => "disabled",
+            Self::WrongChain => "wrong_chain",
+            Self::NotAllowed => "not_allowed",
+            Self::Invalid => "invalid",
+            Self::NotFound => "not_found",
+        }
+    }
+}
+
+impl FailureReason {
+    /// A name for metrics and machine-readable replies.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BeyondClock => "beyond_clock",
+            Self::Ledger => "ledger",
+            Self::Busy => "busy",
+            Self::Starting => "starting",
+            Self::TooLate => "too_late",
+            Self::Faulty => "faulty",
+            Self::TimedOut => "timed_out",
+            Self::Unreachable => "unreachable",
+            Self::Contended => "contended",
+            Self::TooFewShares => "too_few_shares",
+            Self::Deadline => "deadline",
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! The state machine: what happens when. What is counted, and why it fails, is in `counting`.
+
+mod counting;
+mod member;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use self::member::{Member, Stage, Standing};
+use super::{
+    Ballot, Effect, Event, Failure, FailureReason, Mode, Peer, Refusal, SIGN_WINDOW, Terms,
+};
+use crate::{PartialSignature, ShareIndex};
+
+/// After being outbid, wait at least between these two.
+const OUTBID_WAIT_MIN: (Duration, Duration) =
+    (Duration::from_millis(10), Duration::from_millis(50));
+/// After failures, wait at least this before the first retry; twice as long before each further.
+const FAILURE_WAIT: Duration = Duration::from_millis(50);
+/// Waits grow at most by this power of two.
+const WAIT_DOUBLINGS_MAX: u32 = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Promising,
+    Signing,
+    Waiting,
+    Combining,
+    Done,
+}
+
+/// One coordinator's work on one message. See the module for what it promises.
+#[derive(Debug, Clone)]
+pub struct Round {
+    terms: Terms,
+    members: Vec<Member>,
+    phase: Phase,
+    /// Where combining began, to go back to when a partial was bad.
+    before_combining: Phase,
+    round: u64,
+    /// The highest round that anyone holds.
+    highest: u64,
+    began: Duration,
+    /// How long the slowest answer to the present ballot took.
+    measured: Duration,
+    promises: usize,
+    attempts: u32,
+    wake: Option<Duration>,
+}
+
+impl Round {
+    /// Opens a round at `now`: what to do first.
+    #[must_use]
+    pub fn open(terms: Terms, now: Duration) -> (Self, Vec<Effect>) {
+        let members = terms
+            .members
+            .iter()
+            .map(|(peer, index)| Member::new(*peer, *index, terms.doubted.contains(peer)))
+            .collect();
+        let mut round = Self {
+            terms,
+            members,
+            phase: Phase::Waiting,
+            before_combining: Phase::Waiting,
+            round: 0,
+            highest: 0,
+            began: now,
+            measured: Duration::ZERO,
+            promises: 0,
+            attempts: 0,
+            wake: None,
+        };
+        let mut effects = Vec::new();
+        round.begin(now, &mut effects);
+        round.advance(now, &mut effects);
+        (round, effects)
+    }
+
+    /// Takes an event that happened at `now`: what to do about it.
+    pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.phase == Phase::Done {
+            return effects;
+        }
+        match event {
+            Event::Promised {
+                peer,
+                round,
+                signed,
+            } => self.promised(now, peer, round, signed),
+            Event::Outbid { peer, round, held } => self.outbid(now, peer, round, held),
+            Event::Signed { peer, partial } => self.signed(peer, partial),
+            Event::Refused { peer, refusal } => self.refused(peer, refusal),
+            Event::Failed {
+                peer,
+                round,
+                failure,
+            } => self.failed(peer, round, failure),
+            Event::Combined => self.phase = Phase::Done,
+            Event::Blamed(indices) => self.blamed(now, &indices, &mut effects),
+            Event::Woken => self.wake = None,
+            Event::Retry => {
+                if self.phase == Phase::Waiting {
+                    self.round = self.highest.saturating_add(1);
+                    self.begin(now, &mut effects);
+                }
+            }
+        }
+        self.advance(now, &mut effects);
+        effects
+    }
+
+    /// Whether nothing follows any more.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.phase == Phase::Done
+    }
+
+    // Events.
+
+    fn promised(
+        &mut self,
+        now: Duration,
+        peer: Peer,
+        round: u64,
+        signed: Option<duty::SigningRoot>,
+    ) {
+        let current = round == self.round;
+        if current {
+            self.measured = self.measured.max(now.saturating_sub(self.began));
+        }
+        let (order, root) = (self.promises, self.terms.root);
+        let Some(member) = self.able(peer) else {
+            return;
+        };
+        if signed.is_some_and(|signed| signed != root) {
+            member.standing = Standing::SignedAnother;
+        } else if current && matches!(member.stage, Stage::PromiseAsked { .. }) {
+            member.stage = Stage::Promised { order };
+            self.promises = order.saturating_add(1);
+        }
+    }
+
+    fn outbid(&mut self, now: Duration, peer: Peer, round: u64, held: Ballot) {
+        self.highest = self.highest.max(held.round);
+        if round != self.round {
+            return;
+        }
+        if self.phase == Phase::Promising {
+            self.measured = self.measured.max(now.saturating_sub(self.began));
+        }
+        if let Some(member) = self.able(peer) {
+            member.stage = Stage::Outbid;
+        }
+    }
+
+    fn signed(&mut self, peer: Peer, partial: PartialSignature) {
+        // A member that has "signed another root" and gives a partial lies in one of the two.
+        if let Some(member) = self.able(peer) {
+            member.partial = Some(partial);
+        }
+    }
+
+    fn refused(&mut self, peer: Peer, refusal: Refusal) {
+        if let Some(member) = self.able(peer)
+            && member.partial.is_none()
+        {
+            member.standing = Standing::Refused(refusal);
+        }
+    }
+
+    fn failed(&mut self, peer: Peer, round: u64, failure: Failure) {
+        // A member is asked directly only once at a time, so that any failure is the present one.
+        if (round == self.round || self.terms.mode == Mode::Direct)
+            && let Some(member) = self.able(peer)
+        {
+            member.stage = Stage::Failed(failure);
+        }
+    }
+
+    /// Those whose partials went into the failed combination lose them, and their part in this.
+    fn blamed(&mut self, now: Duration, indices: &[ShareIndex], effects: &mut Vec<Effect>) {
+        if self.phase != Phase::Combining {
+            return;
+        }
+        self.phase = self.before_combining;
+        let used = self.chosen();
+        let mut liars = Vec::new();
+        for position in used {
+            if let Some(member) = self.members.get_mut(position)
+                && indices.contains(&member.index)
+            {
+                member.partial = None;
+                member.standing = Standing::Blamed;
+                liars.push(member.peer);
+            }
+        }
+        if liars.is_empty() {
+            // A combination that fails with nobody to blame would fail again for ever.
+            let message = "the partials verify one by one, but not their combination".to_owned();
+            self.finish_unavailable(FailureReason::Faulty, message, effects);
+            return;
+        }
+        effects.push(Effect::Blame(liars));
+        if self.phase == Phase::Waiting {
+            // The retry may have come, and been passed over, while this was being combined.
+            self.wait(now, effects);
+        }
+    }
+
+    fn able(&mut self, peer: Peer) -> Option<&mut Member> {
+        self.members
+            .iter_mut()
+            .find(|member| member.peer == peer && member.standing == Standing::Able)
+    }
+
+    // Progress.
+
+    fn advance(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        if self.phase == Phase::Done {
+            return;
+        }
+        if now >= self.terms.deadline {
+            return self.finish_unavailable(FailureReason::Deadline, self.trouble(), effects);
+        }
+        if self.phase != Phase::Combining {
+            self.step(now, effects);
+        }
+        if self.phase != Phase::Done {
+            self.set_wake(now, effects);
+        }
+    }
+
+    fn step(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        if self.holding().len() >= self.terms.threshold {
+            return self.combine(effects);
+        }
+        if let Some(verdict) = self.verdict() {
+            self.phase = Phase::Done;
+            return effects.push(Effect::Finish(verdict));
+        }
+        let open = self.sign_window_open(now);
+        if matches!(self.phase, Phase::Promising | Phase::Waiting)
+            && open
+            && self.terms.mode == Mode::Promised
+            && self.enough_promised(now)
+        {
+            self.phase = Phase::Signing;
+        }
+        if self.phase == Phase::Signing && open {
+            self.ask_to_sign(now, effects);
+        }
+        if self.phase != Phase::Waiting && self.is_hopeless(now) {
+            self.wait(now, effects);
+        }
+    }
+
+    /// Begins a ballot: everybody who can still sign is asked again.
+    fn begin(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        self.highest = self.highest.max(self.round);
+        self.began = now;
+        self.measured = Duration::ZERO;
+        self.promises = 0;
+        let mut to = Vec::new();
+        for member in &mut self.members {
+            if member.standing != Standing::Able || member.partial.is_some() {
+                continue;
+            }
+            match self.terms.mode {
+                Mode::Promised => {
+                    member.stage = Stage::PromiseAsked { at: now };
+                    to.push(member.peer);
+                }
+                // A slow answer may still come; asking twice would not hasten it.
+                Mode::Direct if matches!(member.stage, Stage::SignAsked { .. }) => {}
+                Mode::Direct => member.stage = Stage::Idle,
+            }
+        }
+        match self.terms.mode {
+            Mode::Promised => {
+                self.phase = Phase::Promising;
+                let ballot = Ballot {
+                    round: self.round,
+                    root: self.terms.root,
+                };
+                let not_after = self.terms.deadline.min(now.saturating_add(SIGN_WINDOW));
+                if !to.is_empty() {
+                    effects.push(Effect::Promise {
+                        ballot,
+                        to,
+                        not_after,
+                    });
+                }
+            }
+            Mode::Direct => self.phase = Phase::Signing,
+        }
+    }
+
+    /// Asks so many that a threshold of answers is on its way, counting none that is overdue.
+    fn ask_to_sign(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        let mut coming = self.holding();
+        let asked = self.members.iter().filter(|member| {
+            let at = member.stage.sign_asked_at();
+            member.can_sign() && at.is_some_and(|at| !self.overdue(at, now))
+        });
+        coming.extend(asked.map(|member| member.index));
+        let mut to = Vec::new();
+        while coming.len() < self.terms.threshold {
+            let Some(index) = self.next_spare(&coming) else {
+                break;
+            };
+            coming.insert(index);
+            for member in &mut self.members {
+                let ready = matches!(member.stage, Stage::Promised { .. } | Stage::Idle);
+                if member.index == index && ready && member.standing == Standing::Able {
+                    member.stage = Stage::SignAsked { at: now };
+                    to.push(member.peer);
+                }
+            }
+        }
+        if !to.is_empty() {
+            let (ballot, not_after) = match self.terms.mode {
+                Mode::Promised => {
+                    let ballot = Ballot {
+                        round: self.round,
+                        root: self.terms.root,
+                    };
+                    let window_end = self.began.saturating_add(SIGN_WINDOW);
+                    (Some(ballot), self.terms.deadline.min(window_end))
+                }
+                Mode::Direct => (None, self.terms.deadline),
+            };
+            effects.push(Effect::Sign {
+                round: self.round,
+                ballot,
+                to,
+                not_after,
+            });
+        }
+    }
+
+    /// The next member to ask: who promised first, or whom the caller called the fastest. Those that
+    /// are doubted come last.
+    fn next_spare(&self, coming: &BTreeSet<ShareIndex>) -> Option<ShareIndex> {
+        let spares = self.members.iter().filter(|member| {
+            member.standing == Standing::Able
+                && member.partial.is_none()
+                && !coming.contains(&member.index)
+        });
+        let ready = spares.filter_map(|member| match (&member.stage, self.terms.mode) {
+            (Stage::Promised { order }, Mode::Promised) => {
+                Some((member.doubted, *order, member.index))
+            }
+            (Stage::Idle, Mode::Direct) => Some((member.doubted, 0, member.index)),
+            (Stage::Idle, Mode::Promised)
+            | (Stage::Promised { .. }, Mode::Direct)
+            | (Stage::PromiseAsked { .. } | Stage::SignAsked { .. }, _)
+            | (Stage::Outbid | Stage::Failed(_), _) => None,
+        });
+        ready
+            .min_by_key(|(doubted, order, _)| (*doubted, *order))
+            .map(|(_, _, index)| index)
+    }
+
+    fn combine(&mut self, effects: &mut Vec<Effect>) {
+        self.before_combining = self.phase;
+        self.phase = Phase::Combining;
+        let chosen = self.chosen().into_iter();
+        let members = chosen.filter_map(|position| self.members.get(position));
+        let partials = members.filter_map(|member| Some((member.index, member.partial?)));
+        effects.push(Effect::Combine(partials.collect()));
+    }
+
+    /// Positions of the first threshold of members with partials, each index once.
+    fn chosen(&self) -> Vec<usize> {
+        let mut indices = BTreeSet::new();
+        let holding = self
+            .members
+            .iter()
+            .enumerate()
+            .filter(|(_, m)| m.partial.is_some());
+        let distinct = holding.filter(|(_, member)| indices.insert(member.index));
+        distinct
+            .map(|(position, _)| position)
+            .take(self.terms.threshold)
+            .collect()
+    }
+
+    /// Gives this ballot up, and sets the moment for the next.
+    fn wait(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        let doublings = self.attempts.min(WAIT_DOUBLINGS_MAX);
+        let factor = 2_u32.saturating_pow(doublings);
+        let outbid = self
+            .members
+            .iter()
+            .any(|m| m.can_sign() && m.stage == Stage::Outbid);
+        let (least, most) = if outbid {
+            let doubled = self.measured.saturating_mul(2);
+            (
+                self.measured.max(OUTBID_WAIT_MIN.0),
+                doubled.max(OUTBID_WAIT_MIN.1),
+            )
+        } else {
+            let least = FAILURE_WAIT.saturating_mul(factor);
+            (least, least.saturating_mul(2))
+        };
+        self.attempts = self.attempts.saturating_add(1);
+        let earliest = now.saturating_add(least);
+        if earliest >= self.terms.deadline {
+            let reason = if outbid {
+                FailureReason::Contended
+            } else {
+                self.main_failure()
+            };
+            return self.finish_unavailable(reason, self.trouble(), effects);
+        }
+        self.phase = Phase::Waiting;
+        let latest = now.saturating_add(most).min(self.terms.deadline);
+        effects.push(Effect::RetryBetween { earliest, latest });
+    }
+
+    fn set_wake(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        let window_end = self.began.saturating_add(SIGN_WINDOW);
+        let asked = self
+            .members
+            .iter()
+            .filter_map(|member| member.stage.asked_at());
+        let overdue = asked.map(|at| at.saturating_add(self.terms.hedge));
+        let moments = overdue.chain([window_end, self.terms.deadline]);
+        let next = moments
+            .filter(|at| *at > now)
+            .min()
+            .unwrap_or(self.terms.deadline);
+        if self.wake != Some(next) {
+            self.wake = Some(next);
+            effects.push(Effect::WakeAt(next));
+        }
+    }
+}

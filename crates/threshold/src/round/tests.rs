@@ -1,0 +1,508 @@
+//! The rules of agreement.md one by one. Times are in milliseconds.
+
+use duty::SigningRoot;
+
+use super::*;
+
+const MINE: SigningRoot = SigningRoot([1; 32]);
+const OTHER: SigningRoot = SigningRoot([9; 32]);
+const HEDGE: u64 = 100;
+const DEADLINE: u64 = 1_200;
+
+/// A round, and everything it asked for since the last look.
+struct Bench {
+    round: Round,
+    effects: Vec<Effect>,
+}
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+fn index(value: u64) -> ShareIndex {
+    ShareIndex::new(value).unwrap()
+}
+
+fn partial(peer: usize) -> PartialSignature {
+    PartialSignature([u8::try_from(peer).unwrap(); 96])
+}
+
+/// Peer i claims the i-th of these indices.
+fn open_claims(mode: Mode, threshold: usize, size: usize, claims: &[u64]) -> Bench {
+    open_doubting(mode, threshold, size, claims, &[])
+}
+
+fn open_doubting(
+    mode: Mode,
+    threshold: usize,
+    size: usize,
+    claims: &[u64],
+    doubted: &[usize],
+) -> Bench {
+    let members = claims
+        .iter()
+        .enumerate()
+        .map(|(peer, claim)| (Peer(peer), index(*claim)));
+    let terms = Terms {
+        root: MINE,
+        mode,
+        threshold,
+        size,
+        members: members.collect(),
+        doubted: doubted.iter().copied().map(Peer).collect(),
+        deadline: ms(DEADLINE),
+        hedge: ms(HEDGE),
+    };
+    let (round, effects) = Round::open(terms, ms(0));
+    Bench { round, effects }
+}
+
+fn open(mode: Mode, threshold: usize, size: usize) -> Bench {
+    let claims: Vec<u64> = (1..=u64::try_from(size).unwrap()).collect();
+    open_claims(mode, threshold, size, &claims)
+}
+
+impl Bench {
+    fn tell(&mut self, at: u64, event: Event) {
+        self.effects.extend(self.round.handle(ms(at), event));
+    }
+
+    fn promise(&mut self, at: u64, peer: usize, round: u64, signed: Option<SigningRoot>) {
+        self.tell(
+            at,
+            Event::Promised {
+                peer: Peer(peer),
+                round,
+                signed,
+            },
+        );
+    }
+
+    fn outbid(&mut self, at: u64, peer: usize, round: u64, held: u64) {
+        let held = Ballot {
+            round: held,
+            root: OTHER,
+        };
+        self.tell(
+            at,
+            Event::Outbid {
+                peer: Peer(peer),
+                round,
+                held,
+            },
+        );
+    }
+
+    fn sign(&mut self, at: u64, peer: usize) {
+        self.tell(
+            at,
+            Event::Signed {
+                peer: Peer(peer),
+                partial: partial(peer),
+            },
+        );
+    }
+
+    fn refuse(&mut self, at: u64, peer: usize, reason: RefusalReason) {
+        let refusal = Refusal {
+            reason,
+            message: "says no".to_owned(),
+        };
+        self.tell(
+            at,
+            Event::Refused {
+                peer: Peer(peer),
+                refusal,
+            },
+        );
+    }
+
+    fn fail(&mut self, at: u64, peer: usize, round: u64, reason: FailureReason) {
+        let failure = Failure {
+            reason,
+            message: "cannot".to_owned(),
+        };
+        self.tell(
+            at,
+            Event::Failed {
+                peer: Peer(peer),
+                round,
+                failure,
+            },
+        );
+    }
+
+    fn asked_to_promise(&mut self) -> Vec<(u64, usize)> {
+        self.take(|effect| {
+            let Effect::Promise { ballot, to, .. } = effect else {
+                return None;
+            };
+            assert_eq!(ballot.root, MINE);
+            Some(to.iter().map(|peer| (ballot.round, peer.0)).collect())
+        })
+    }
+
+    fn asked_to_sign(&mut self) -> Vec<usize> {
+        self.take(|effect| {
+            let Effect::Sign { to, .. } = effect else {
+                return None;
+            };
+            Some(to.iter().map(|peer| peer.0).collect())
+        })
+    }
+
+    fn combined(&mut self) -> Vec<u64> {
+        self.take(|effect| {
+            let Effect::Combine(partials) = effect else {
+                return None;
+            };
+            Some(partials.iter().map(|(index, _)| index.value()).collect())
+        })
+    }
+
+    fn retry(&mut self) -> Vec<(Duration, Duration)> {
+        self.take(|effect| {
+            let Effect::RetryBetween { earliest, latest } = effect else {
+                return None;
+            };
+            Some(vec![(*earliest, *latest)])
+        })
+    }
+
+    fn verdict(&mut self) -> Option<Verdict> {
+        let verdicts = self.take(|effect| {
+            let Effect::Finish(verdict) = effect else {
+                return None;
+            };
+            Some(vec![verdict.clone()])
+        });
+        assert!(verdicts.len() < 2);
+        assert_eq!(self.round.is_done(), !verdicts.is_empty());
+        verdicts.into_iter().next()
+    }
+
+    fn refused(&mut self) -> Option<RefusalReason> {
+        match self.verdict()? {
+            Verdict::Refused(refusal) => Some(refusal.reason),
+            Verdict::Unavailable(failure) => panic!("{failure:?}"),
+        }
+    }
+
+    fn unavailable(&mut self) -> Option<FailureReason> {
+        match self.verdict()? {
+            Verdict::Unavailable(failure) => Some(failure.reason),
+            Verdict::Refused(refusal) => panic!("{refusal:?}"),
+        }
+    }
+
+    fn take<T>(&mut self, wanted: impl Fn(&Effect) -> Option<Vec<T>>) -> Vec<T> {
+        let found = self.effects.iter().filter_map(&wanted).flatten().collect();
+        self.effects.retain(|effect| wanted(effect).is_none());
+        found
+    }
+}
+
+#[test]
+fn all_are_asked_to_promise_and_the_first_promisers_to_sign() {
+    let mut bench = open(Mode::Promised, 3, 4);
+    assert_eq!(bench.asked_to_promise(), [(0, 0), (0, 1), (0, 2), (0, 3)]);
+    bench.promise(1, 3, 0, None);
+    bench.promise(2, 1, 0, Some(MINE));
+    assert!(bench.asked_to_sign().is_empty());
+    bench.promise(3, 0, 0, None);
+    bench.promise(4, 2, 0, None);
+    let mut asked = bench.asked_to_sign();
+    asked.sort_unstable();
+    assert_eq!(asked, [0, 1, 3]);
+    for peer in asked {
+        bench.sign(5, peer);
+    }
+    assert_eq!(bench.combined(), [1, 2, 4]);
+    bench.tell(6, Event::Combined);
+    assert!(bench.round.is_done());
+}
+
+#[test]
+fn a_slow_or_failing_signer_is_hedged_with_a_late_promiser() {
+    for failing in [false, true] {
+        let mut bench = open(Mode::Promised, 3, 4);
+        for peer in 0..3 {
+            bench.promise(1, peer, 0, None);
+        }
+        assert_eq!(bench.asked_to_sign().len(), 3);
+        bench.promise(2, 3, 0, None);
+        assert!(bench.asked_to_sign().is_empty());
+        if failing {
+            bench.fail(3, 0, 0, FailureReason::Unreachable);
+        } else {
+            bench.tell(1 + HEDGE, Event::Woken);
+        }
+        assert_eq!(bench.asked_to_sign(), [3], "failing: {failing}");
+    }
+}
+
+#[test]
+fn only_more_refusals_than_can_be_spared_make_a_refusal() {
+    for (t, n, spare) in [(3, 4, 1), (5, 7, 2), (2, 3, 1), (4, 4, 0)] {
+        let mut bench = open(Mode::Promised, t, n);
+        for peer in 0..=spare {
+            assert_eq!(bench.verdict(), None);
+            if peer == 0 {
+                bench.promise(1, peer, 0, Some(OTHER));
+            } else {
+                bench.refuse(1, peer, RefusalReason::Slashable);
+            }
+        }
+        assert_eq!(
+            bench.refused(),
+            Some(RefusalReason::Slashable),
+            "{t} of {n}"
+        );
+    }
+}
+
+#[test]
+fn a_refusal_that_can_be_spared_does_not_matter() {
+    let mut bench = open(Mode::Promised, 3, 4);
+    bench.refuse(1, 0, RefusalReason::Slashable);
+    for peer in 1..4 {
+        bench.promise(2, peer, 0, None);
+    }
+    assert_eq!(bench.asked_to_sign(), [1, 2, 3]);
+}
+
+#[test]
+fn who_is_outbid_waits_one_to_two_rounds_and_takes_the_next() {
+    for (measured, bounds) in [(5, (15, 55)), (40, (80, 120)), (80, (160, 240))] {
+        let mut bench = open(Mode::Promised, 3, 4);
+        bench.asked_to_promise();
+        bench.outbid(measured, 0, 0, 4);
+        assert!(bench.retry().is_empty(), "three may still promise");
+        bench.outbid(measured, 1, 0, 7);
+        assert_eq!(
+            bench.retry(),
+            [(ms(bounds.0), ms(bounds.1))],
+            "{measured} ms"
+        );
+        bench.tell(bounds.1, Event::Retry);
+        assert_eq!(bench.asked_to_promise(), [(8, 0), (8, 1), (8, 2), (8, 3)]);
+    }
+}
+
+#[test]
+fn promises_that_come_while_waiting_are_used() {
+    let mut bench = open(Mode::Promised, 2, 3);
+    bench.outbid(1, 0, 0, 1);
+    bench.fail(1, 1, 0, FailureReason::TimedOut);
+    assert_eq!(bench.retry().len(), 1);
+    bench.promise(5, 2, 0, None);
+    bench.tell(30, Event::Retry);
+    assert!(bench.asked_to_sign().is_empty());
+    bench.promise(31, 2, 2, None);
+    bench.promise(31, 1, 2, None);
+    assert_eq!(bench.asked_to_sign(), [2, 1]);
+}
+
+#[test]
+fn promises_for_earlier_ballots_do_not_count() {
+    let mut bench = open(Mode::Promised, 2, 3);
+    bench.outbid(1, 0, 0, 1);
+    bench.outbid(1, 1, 0, 1);
+    bench.tell(30, Event::Retry);
+    bench.promise(31, 2, 0, None);
+    bench.promise(31, 0, 2, None);
+    assert!(bench.asked_to_sign().is_empty());
+    bench.promise(32, 2, 2, None);
+    assert_eq!(bench.asked_to_sign(), [0, 2]);
+}
+
+#[test]
+fn a_hung_member_does_not_keep_an_outbid_one_from_retrying() {
+    let mut bench = open(Mode::Promised, 3, 4);
+    bench.promise(1, 0, 0, None);
+    bench.promise(1, 1, 0, None);
+    bench.outbid(2, 2, 0, 1);
+    assert!(bench.retry().is_empty());
+    bench.tell(HEDGE, Event::Woken);
+    assert_eq!(bench.retry().len(), 1);
+}
+
+#[test]
+fn partials_of_earlier_rounds_stay_valid() {
+    let mut bench = open(Mode::Promised, 3, 4);
+    for peer in 0..3 {
+        bench.promise(1, peer, 0, None);
+    }
+    bench.sign(2, 0);
+    bench.outbid(2, 1, 0, 5);
+    bench.fail(2, 3, 0, FailureReason::TimedOut);
+    assert_eq!(bench.retry().len(), 1);
+    bench.asked_to_promise();
+    bench.asked_to_sign();
+    bench.tell(60, Event::Retry);
+    assert_eq!(bench.asked_to_promise(), [(6, 1), (6, 2), (6, 3)]);
+    bench.sign(61, 2);
+    bench.promise(61, 1, 6, None);
+    assert_eq!(bench.asked_to_sign(), [1]);
+    bench.sign(62, 1);
+    assert_eq!(bench.combined(), [1, 2, 3]);
+}
+
+#[test]
+fn nobody_is_asked_to_sign_when_the_window_has_closed() {
+    for (at, asked) in [(999, true), (1_000, false)] {
+        let mut bench = open(Mode::Promised, 2, 3);
+        bench.promise(1, 0, 0, None);
+        bench.promise(at, 1, 0, None);
+        assert_eq!(!bench.asked_to_sign().is_empty(), asked, "at {at} ms");
+    }
+}
+
+#[test]
+fn blamed_members_are_replaced() {
+    let mut bench = open(Mode::Promised, 3, 4);
+    for peer in 0..4 {
+        bench.promise(1, peer, 0, None);
+    }
+    bench.asked_to_sign();
+    for peer in 0..3 {
+        bench.sign(2, peer);
+    }
+    assert_eq!(bench.combined(), [1, 2, 3]);
+    bench.tell(3, Event::Blamed(vec![index(2)]));
+    assert!(bench.effects.contains(&Effect::Blame(vec![Peer(1)])));
+    assert_eq!(bench.asked_to_sign(), [3]);
+    bench.sign(4, 3);
+    assert_eq!(bench.combined(), [1, 3, 4]);
+    bench.tell(5, Event::Blamed(vec![index(4)]));
+    assert_eq!(bench.unavailable(), Some(FailureReason::Faulty));
+}
+
+#[test]
+fn a_disputed_index_is_asked_of_both_counts_once_and_the_liar_is_blamed() {
+    // Peer 1 claims peer 0's index; its own is claimed by nobody.
+    let mut bench = open_claims(Mode::Direct, 3, 4, &[1, 1, 3, 4]);
+    assert_eq!(bench.asked_to_sign(), [0, 1, 2, 3]);
+    bench.sign(1, 1);
+    bench.sign(1, 2);
+    bench.sign(1, 0);
+    assert!(bench.combined().is_empty());
+    bench.sign(1, 3);
+    assert_eq!(bench.combined(), [1, 3, 4]);
+    bench.tell(2, Event::Blamed(vec![index(1)]));
+    assert!(bench.effects.contains(&Effect::Blame(vec![Peer(0)])));
+    assert_eq!(
+        bench.combined(),
+        [1, 3, 4],
+        "with the other claimant's partial"
+    );
+}
+
+#[test]
+fn a_liars_refusal_in_anothers_name_is_no_vote() {
+    let mut bench = open_claims(Mode::Promised, 3, 4, &[1, 1, 3, 4]);
+    bench.refuse(1, 1, RefusalReason::Slashable);
+    assert_eq!(bench.verdict(), None);
+    bench.refuse(1, 3, RefusalReason::Slashable);
+    assert_eq!(bench.unavailable(), Some(FailureReason::TooFewShares));
+}
+
+#[test]
+fn direct_rounds_ask_the_fastest_and_hedge_on_delay_and_failure() {
+    let mut bench = open(Mode::Direct, 3, 5);
+    assert!(bench.asked_to_promise().is_empty());
+    assert_eq!(bench.asked_to_sign(), [0, 1, 2]);
+    bench.fail(1, 1, 0, FailureReason::Unreachable);
+    assert_eq!(bench.asked_to_sign(), [3]);
+    bench.sign(2, 0);
+    bench.sign(2, 3);
+    bench.tell(HEDGE, Event::Woken);
+    assert_eq!(bench.asked_to_sign(), [4]);
+    bench.sign(HEDGE + 1, 2);
+    assert_eq!(bench.combined(), [1, 3, 4]);
+}
+
+#[test]
+fn failed_members_are_asked_again_after_a_pause() {
+    let mut bench = open(Mode::Direct, 2, 2);
+    bench.asked_to_sign();
+    bench.fail(1, 0, 0, FailureReason::Busy);
+    assert_eq!(bench.retry(), [(ms(51), ms(101))]);
+    bench.sign(2, 1);
+    bench.tell(60, Event::Retry);
+    assert_eq!(bench.asked_to_sign(), [0]);
+    bench.sign(61, 0);
+    assert_eq!(bench.combined(), [1, 2]);
+}
+
+#[test]
+fn a_validator_is_not_found_only_if_nobody_knows_it() {
+    use RefusalReason::{NotAllowed, NotFound};
+    let mut nobody = open(Mode::Promised, 2, 3);
+    for peer in 0..3 {
+        assert_eq!(nobody.verdict(), None);
+        nobody.refuse(1, peer, NotFound);
+    }
+    assert_eq!(nobody.refused(), Some(NotFound));
+
+    let mut one_knows = open(Mode::Promised, 2, 3);
+    one_knows.promise(1, 0, 0, None);
+    one_knows.refuse(1, 1, NotFound);
+    one_knows.refuse(1, 2, NotFound);
+    assert_eq!(one_knows.unavailable(), Some(FailureReason::TooFewShares));
+
+    let mut others_refuse = open(Mode::Direct, 2, 3);
+    others_refuse.refuse(1, 0, NotFound);
+    others_refuse.refuse(1, 1, NotAllowed);
+    assert_eq!(
+        others_refuse.unavailable(),
+        Some(FailureReason::TooFewShares)
+    );
+}
+
+#[test]
+fn claims_beyond_most_clocks_are_answered_at_once() {
+    let mut bench = open(Mode::Promised, 3, 4);
+    bench.fail(1, 0, 0, FailureReason::BeyondClock);
+    assert_eq!(bench.verdict(), None);
+    bench.fail(1, 1, 0, FailureReason::BeyondClock);
+    assert_eq!(bench.unavailable(), Some(FailureReason::BeyondClock));
+}
+
+#[test]
+fn with_too_few_members_or_none_the_answer_comes_by_the_deadline() {
+    for claims in [&[][..], &[1], &[1, 2, 3]] {
+        for mode in [Mode::Promised, Mode::Direct] {
+            let mut bench = open_claims(mode, 3, 4, claims);
+            bench.tell(DEADLINE, Event::Woken);
+            assert!(bench.unavailable().is_some(), "{claims:?} {mode:?}");
+        }
+    }
+}
+
+#[test]
+fn those_that_are_doubted_are_asked_last_but_not_waited_for() {
+    let mut direct = open_doubting(Mode::Direct, 3, 4, &[1, 2, 3, 4], &[0]);
+    assert_eq!(direct.asked_to_sign(), [1, 2, 3]);
+
+    let promised = || {
+        let mut bench = open_doubting(Mode::Promised, 3, 4, &[1, 2, 3, 4], &[0]);
+        for peer in 0..3 {
+            bench.promise(1, peer, 0, None);
+        }
+        assert!(
+            bench.asked_to_sign().is_empty(),
+            "the fourth may still promise"
+        );
+        bench
+    };
+    let mut prompt = promised();
+    prompt.promise(2, 3, 0, None);
+    assert_eq!(prompt.asked_to_sign(), [1, 2, 3]);
+    let mut slow = promised();
+    slow.tell(HEDGE, Event::Woken);
+    assert_eq!(slow.asked_to_sign(), [1, 2, 0]);
+    let mut failing = promised();
+    failing.fail(2, 3, 0, FailureReason::Unreachable);
+    assert_eq!(failing.asked_to_sign(), [1, 2, 0]);
+}

@@ -1,0 +1,235 @@
+//! The command line, and the process' life: read, start, serve, drain.
+
+use std::{ffi::OsString, future::Future, io::Write, path::PathBuf, process::ExitCode, sync::Arc};
+
+use clap::{Parser, Subcommand};
+use daemon::{
+    config::{self, ConfigError},
+    metrics::Registry,
+    network::Network,
+    serve::{self, HttpLimits, Listener, ListenerLimits},
+    shutdown, telemetry, tls,
+};
+use tracing::{info, warn};
+
+use crate::{
+    admission::Admission,
+    config::Config,
+    cosigners::Cosigners,
+    cpu::Cpu,
+    metrics::Metrics,
+    routes::{self, App},
+    signing::Signing,
+    validators::Validators,
+};
+
+/// The exit code for a command line or a configuration that cannot be used.
+const UNUSABLE: u8 = 2;
+
+/// Epochs for which results are kept: the attestations of one and the retries of the next.
+const RESULTS_KEPT_EPOCHS: u32 = 2;
+
+/// Speaks Web3Signer to validator clients; signs with a committee of cosigners.
+#[derive(Parser)]
+#[command(name = "signer-api", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves until SIGINT or SIGTERM.
+    Run {
+        /// The configuration file.
+        #[arg(long)]
+        config: PathBuf,
+        /// Reads and checks the configuration and its files, prints it, and ends.
+        #[arg(long)]
+        check: bool,
+        /// Stops when standard input closes, so that a parent's death is the end.
+        #[arg(long, hide = true)]
+        stop_with_stdin: bool,
+    },
+}
+
+/// Runs `args`, the first of which is the program's name, to its end.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(args) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help goes to standard output with code 0, errors to standard error.
+            let code = if error.use_stderr() { UNUSABLE } else { 0 };
+            // There is nobody left to tell that it could not be said.
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let Command::Run {
+        config,
+        check,
+        stop_with_stdin,
+    } = arguments.command;
+    tls_provider();
+    let done = if check {
+        check_only(&config)
+    } else {
+        serve_until_stopped(&config, stop_with_stdin)
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "signer-api: {error}");
+            ExitCode::from(UNUSABLE)
+        }
+    }
+}
+
+fn tls_provider() {
+    daemon::install_crypto_provider();
+}
+
+fn check_only(path: &std::path::Path) -> Result<(), ConfigError> {
+    let config = Config::load(path)?;
+    let text = config::to_toml(&config)?;
+    Network::load(&config.network)?;
+    http_tls(&config)?;
+    for cosigner in &config.cosigners {
+        tls::mutual_client(&config.tls, &cosigner.san)?;
+    }
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
+fn http_tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, ConfigError> {
+    let files = config.http_tls.as_ref();
+    let files = files
+        .map(|files| tls::http_server(&files.certificate, &files.key, files.client_ca.as_deref()));
+    files.transpose()
+}
+
+fn serve_until_stopped(path: &std::path::Path, stop_with_stdin: bool) -> Result<(), ConfigError> {
+    let config = Config::load(path)?;
+    telemetry::init(config.log_format)?;
+    daemon::harden();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| ConfigError::new(format!("no runtime can be started: {error}")))?;
+    let served = runtime.block_on(async {
+        let stop = stop(stop_with_stdin);
+        serve(config, stop).await
+    });
+    // Requests were drained; what still runs is health checks and connections to cosigners.
+    runtime.shutdown_background();
+    served
+}
+
+/// Ends when the process shall stop.
+fn stop(with_stdin: bool) -> impl Future<Output = ()> + Send {
+    let signal = shutdown::signal();
+    let stdin = with_stdin.then(shutdown::when_stdin_closes);
+    async move {
+        match stdin {
+            None => signal.await,
+            Some(stdin) => {
+                tokio::select! {
+                    () = signal => {}
+                    () = stdin => {}
+                }
+            }
+        }
+    }
+}
+
+async fn serve(
+    config: Config,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ConfigError> {
+    let committee = config.committee()?;
+    let network = Arc::new(Network::load(&config.network)?);
+    let tls = http_tls(&config)?;
+    if tls.is_none() && !config.listen.ip().is_loopback() {
+        warn!(listen = %config.listen, "requests and signatures can be read on their way");
+    }
+    let mut registry = Registry::default();
+    let app = build(&config, network, committee, &mut registry)?;
+    let limits = ListenerLimits {
+        connections_max: config.connections_max,
+        ..ListenerLimits::default()
+    };
+    let listener = Listener::bind(config.listen, tls, limits).await?;
+    listener
+        .counters()
+        .register(registry.sub_registry_with_prefix("countersign_http"));
+    let (stopping, stopped) = tokio::sync::watch::channel(false);
+    if let Some(metrics) = &config.metrics {
+        let mut stopped = stopped.clone();
+        let until = async move {
+            // An error says that this process is ending anyway.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        };
+        let address = daemon::metrics::serve(metrics.listen, registry, until).await?;
+        info!(%address, "metrics are served");
+    }
+    info!(
+        address = %listener.address(),
+        committee = %committee,
+        tolerated_faults = committee.tolerated_faults(),
+        tolerated_absences = committee.tolerated_absences(),
+        network = config.network,
+        "serving; slashable messages are safe while no more than tolerated_faults cosigners are \
+         faulty, and signatures are made while no more than tolerated_absences are absent"
+    );
+    let http = HttpLimits {
+        keep_alive: std::time::Duration::from_millis(config.keep_alive_ms),
+        drain: std::time::Duration::from_millis(config.drain_ms),
+        ..HttpLimits::default()
+    };
+    serve::http(listener, routes::router(app), http, stop).await;
+    stopping.send_replace(true);
+    info!("stopped");
+    Ok(())
+}
+
+pub(crate) fn build(
+    config: &Config,
+    network: Arc<Network>,
+    committee: threshold::CommitteeSize,
+    registry: &mut Registry,
+) -> Result<Arc<App>, ConfigError> {
+    let metrics = Arc::new(Metrics::new(registry));
+    let cpu = Cpu::start()
+        .map_err(|error| ConfigError::new(format!("no thread can be started: {error}")))?;
+    let cosigners = Arc::new(Cosigners::open(config, &metrics)?);
+    let validators = Validators::discover(Arc::clone(&cosigners), committee, Arc::clone(&metrics));
+    let slots = u32::try_from(network.slots_per_epoch()).unwrap_or(u32::MAX);
+    let kept = network
+        .slot_duration()
+        .saturating_mul(slots.saturating_mul(RESULTS_KEPT_EPOCHS));
+    let signing = Signing::new(
+        Arc::clone(&cosigners),
+        cpu.clone(),
+        Arc::clone(&metrics),
+        kept,
+    );
+    let allowed_hosts = config
+        .allowed_hosts
+        .iter()
+        .map(|host| host.to_ascii_lowercase());
+    Ok(Arc::new(App {
+        network,
+        allowed_hosts: allowed_hosts.collect(),
+        deadline: config.deadline(),
+        threshold_min: config.threshold_min,
+        admission: Admission::new(
+            config.requests_max,
+            config.body_memory_mib.saturating_mul(1024 * 1024),
+        ),
+        cpu,
+        cosigners,
+        validators,
+        signing,
+        metrics,
+    }))
+}

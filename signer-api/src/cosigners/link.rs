@@ -1,0 +1,382 @@
+//! One cosigner: its channel and what is known about it.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use threshold::round::{Event, FailureReason, Peer};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+use tonic::{Code, Status, transport::Channel};
+use tracing::{debug, warn};
+use wire::{
+    ballot_to_proto, order_to_proto,
+    proto::{self, cosigner_client::CosignerClient},
+};
+
+use super::{
+    health::{self, Health},
+    lane::{self, Ask, Lane, LaneQueue, Ticket},
+    latency::Latency,
+    replies::{self, Nonsense},
+};
+use crate::metrics::Metrics;
+
+/// How long connecting and shaking hands may take.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a quiet connection is tried, so that a dead peer is noticed.
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a peer may take to show that it is there.
+pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// After a connection failed, nothing is sent for this long; twice as long after each further.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// Who was blamed for an answer is asked to sign last for this long.
+const DOUBT: Duration = Duration::from_secs(60);
+/// One misdeed of a cosigner is logged in this time; all are counted.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What a cosigner is blamed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Misdeed {
+    /// A partial signature that is not valid.
+    Partial,
+    /// A reply that cannot be understood.
+    Reply,
+    /// A report about a validator that others contradict.
+    Report,
+}
+
+impl Misdeed {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Partial => "partial",
+            Self::Reply => "reply",
+            Self::Report => "report",
+        }
+    }
+}
+
+/// Whether sending is of use.
+#[derive(Default)]
+struct BackOff {
+    until: Option<Instant>,
+    pause: Duration,
+}
+
+/// A link to one cosigner.
+pub(crate) struct Link {
+    peer: Peer,
+    san: Arc<str>,
+    client: CosignerClient<Channel>,
+    lanes: Vec<(Lane, LaneQueue)>,
+    latency: Latency,
+    back_off: Mutex<BackOff>,
+    health: watch::Sender<Health>,
+    metrics: Arc<Metrics>,
+    logged: Mutex<Option<Instant>>,
+    doubted_until: Mutex<Option<Instant>>,
+}
+
+impl Link {
+    /// A link whose lanes and health are served by tasks that end with it.
+    pub(super) fn open(
+        peer: Peer,
+        san: &str,
+        channel: Channel,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let san: Arc<str> = san.into();
+        let queue = |lane: Lane| {
+            let (near, far) = lane::lane(metrics.queue_depth(&san, lane.name()));
+            ((lane, near), (lane, far))
+        };
+        let (lanes, ends): (Vec<_>, Vec<_>) = Lane::ALL.into_iter().map(queue).unzip();
+        metrics.up(&san, false);
+        let link = Arc::new(Self {
+            peer,
+            san,
+            client: CosignerClient::new(channel),
+            lanes,
+            latency: Latency::default(),
+            back_off: Mutex::default(),
+            health: watch::Sender::new(Health::Unknown),
+            metrics,
+            logged: Mutex::default(),
+            doubted_until: Mutex::default(),
+        });
+        for (lane, tickets) in ends {
+            tokio::spawn(lane::serve(Arc::downgrade(&link), lane, tickets));
+        }
+        tokio::spawn(health::watch(Arc::downgrade(&link)));
+        link
+    }
+
+    pub(crate) const fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    pub(crate) const fn san(&self) -> &Arc<str> {
+        &self.san
+    }
+
+    pub(crate) const fn latency(&self) -> &Latency {
+        &self.latency
+    }
+
+    pub(crate) fn client(&self) -> CosignerClient<Channel> {
+        self.client.clone()
+    }
+
+    /// Asks for a promise; the answer is an event.
+    pub(crate) fn promise(&self, ask: Ask) {
+        self.put(Lane::to_promise(ask.order.duty.kind()), ask);
+    }
+
+    /// Asks for a partial signature; the answer is an event.
+    pub(crate) fn sign(&self, ask: Ask) {
+        self.put(Lane::to_sign(ask.order.duty.kind()), ask);
+    }
+
+    fn put(&self, wanted: Lane, ask: Ask) {
+        let ticket = Ticket::new(self.peer, ask);
+        // There is a queue for each lane; without one, the ticket would answer by itself.
+        if let Some((_, queue)) = self.lanes.iter().find(|(lane, _)| *lane == wanted) {
+            queue.put(ticket);
+        }
+    }
+
+    /// Blames the cosigner, in the log and in a metric.
+    pub(crate) fn blame(&self, misdeed: Misdeed, what: &str) {
+        self.metrics.blamed(&self.san, misdeed.name());
+        let now = Instant::now();
+        match misdeed {
+            Misdeed::Partial | Misdeed::Reply => *self.doubted_until.lock() = Some(now + DOUBT),
+            Misdeed::Report => {}
+        }
+        let mut logged = self.logged.lock();
+        if logged.is_none_or(|last| now.duration_since(last) >= LOG_INTERVAL) {
+            *logged = Some(now);
+            let reason = misdeed.name();
+            warn!(cosigner = %self.san, reason, what, "a cosigner is to blame");
+        }
+    }
+
+    /// Whether it was blamed for an answer lately.
+    pub(crate) fn is_doubted(&self) -> bool {
+        self.doubted_until
+            .lock()
+            .is_some_and(|until| Instant::now() < until)
+    }
+
+    // Health.
+
+    pub(crate) fn health(&self) -> Health {
+        self.health.borrow().clone()
+    }
+
+    /// Health as it changes.
+    pub(crate) fn health_changes(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    pub(super) fn set_health(&self, heard: Health) {
+        self.metrics.up(&self.san, heard.is_ready());
+        self.health.send_if_modified(|health| {
+            let changed = *health != heard;
+            *health = heard;
+            changed
+        });
+    }
+
+    /// Whether it is worth asking before others.
+    pub(super) fn answers(&self) -> bool {
+        !matches!(*self.health.borrow(), Health::Absent(_)) && !self.backs_off()
+    }
+
+    pub(super) fn answered_again(&self, took: Duration) {
+        self.latency.reset(took);
+        *self.back_off.lock() = BackOff::default();
+    }
+
+    fn backs_off(&self) -> bool {
+        self.back_off
+            .lock()
+            .until
+            .is_some_and(|until| Instant::now() < until)
+    }
+
+    fn back_off(&self) {
+        let mut back_off = self.back_off.lock();
+        back_off.pause = back_off
+            .pause
+            .saturating_mul(2)
+            .clamp(BACK_OFF.0, BACK_OFF.1);
+        back_off.until = Some(Instant::now() + back_off.pause);
+    }
+
+    // Batches.
+
+    /// Sends one batch and answers its tickets.
+    pub(super) async fn send(&self, lane: Lane, batch: Vec<Ticket>) {
+        let asks: Vec<Ask> = batch
+            .iter()
+            .filter_map(|ticket| ticket.ask().cloned())
+            .collect();
+        let Some(until) = asks.iter().map(|ask| ask.useful_until).max() else {
+            return;
+        };
+        if self.backs_off() {
+            return self.fail(batch, FailureReason::Unreachable, "has no connection");
+        }
+        let began = Instant::now();
+        let waited = batch
+            .iter()
+            .map(|ticket| began - ticket.put_at())
+            .max()
+            .unwrap_or_default();
+        let events = if lane.promises() {
+            timeout_at(until, self.ask_promises(&asks)).await
+        } else {
+            timeout_at(until, self.ask_signatures(&asks)).await
+        };
+        let took = began.elapsed();
+        // Waiting counts: a hedge that fires because everything is slow makes everything slower.
+        self.latency.observe(took.saturating_add(waited));
+        self.metrics
+            .called(&self.san, lane.name(), batch.len(), took);
+        match events {
+            Ok(Ok(events)) => {
+                *self.back_off.lock() = BackOff::default();
+                self.deliver(batch, events);
+            }
+            Ok(Err(Unanswered::Status(status))) => {
+                let reason = self.failed_call(&status);
+                let message = self.describe(&status);
+                debug!(cosigner = %self.san, lane = lane.name(), %status, "a call failed");
+                self.fail(batch, reason, &message);
+            }
+            Ok(Err(Unanswered::Nonsense(Nonsense(what)))) => {
+                self.blame(Misdeed::Reply, &what);
+                self.fail(
+                    batch,
+                    FailureReason::Faulty,
+                    "answered what cannot be understood",
+                );
+            }
+            Err(_) => self.fail(batch, FailureReason::TimedOut, "did not answer in time"),
+        }
+    }
+
+    async fn ask_promises(&self, asks: &[Ask]) -> Result<Vec<Understood>, Unanswered> {
+        let items = asks.iter().map(|ask| proto::PromiseItem {
+            order: Some(order_to_proto(&ask.order)),
+            ballot: ask.ballot.as_ref().map(ballot_to_proto),
+        });
+        let request = proto::PromiseRequest {
+            items: items.collect(),
+        };
+        let outcomes = self.client().promise(request).await?.into_inner().outcomes;
+        same_number(asks, outcomes.len())?;
+        let pairs = asks.iter().zip(outcomes);
+        Ok(pairs
+            .map(|(ask, outcome)| replies::promise_event(self.peer, ask, outcome))
+            .collect())
+    }
+
+    async fn ask_signatures(&self, asks: &[Ask]) -> Result<Vec<Understood>, Unanswered> {
+        let items = asks.iter().map(|ask| proto::SignItem {
+            order: Some(order_to_proto(&ask.order)),
+            ballot: ask.ballot.as_ref().map(ballot_to_proto),
+        });
+        let request = proto::SignRequest {
+            items: items.collect(),
+        };
+        let outcomes = self.client().sign(request).await?.into_inner().outcomes;
+        same_number(asks, outcomes.len())?;
+        let pairs = asks.iter().zip(outcomes);
+        Ok(pairs
+            .map(|(ask, outcome)| replies::sign_event(self.peer, ask, outcome))
+            .collect())
+    }
+
+    fn deliver(&self, batch: Vec<Ticket>, events: Vec<Understood>) {
+        for (ticket, event) in batch.into_iter().zip(events) {
+            match event {
+                Ok(event) => {
+                    if let Event::Failed { failure, .. } = &event {
+                        self.metrics.failed(&self.san, failure.reason.name());
+                    }
+                    ticket.answer(event);
+                }
+                Err(Nonsense(what)) => {
+                    self.blame(Misdeed::Reply, &what);
+                    self.metrics.failed(&self.san, FailureReason::Faulty.name());
+                    ticket.fail(
+                        FailureReason::Faulty,
+                        "answered what cannot be understood".to_owned(),
+                    );
+                }
+            }
+        }
+    }
+
+    fn fail(&self, batch: Vec<Ticket>, reason: FailureReason, message: &str) {
+        for ticket in batch {
+            self.metrics.failed(&self.san, reason.name());
+            ticket.fail(reason, message.to_owned());
+        }
+    }
+
+    /// Notes a broken connection, and says what kind of failure a status is.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is gRPC's")]
+    fn failed_call(&self, status: &Status) -> FailureReason {
+        if is_transport(status) {
+            self.back_off();
+            return FailureReason::Unreachable;
+        }
+        match status.code() {
+            Code::ResourceExhausted => FailureReason::Busy,
+            Code::DeadlineExceeded => FailureReason::TimedOut,
+            Code::Unavailable | Code::Cancelled => FailureReason::Unreachable,
+            Code::PermissionDenied | Code::Unauthenticated => FailureReason::Unreachable,
+            _ => FailureReason::Faulty,
+        }
+    }
+
+    /// A failed call, for people.
+    pub(crate) fn describe(&self, status: &Status) -> String {
+        if is_transport(status) {
+            return "has no connection".to_owned();
+        }
+        let said = replies::clipped(status.message());
+        format!("answered {:?}: {said}", status.code())
+    }
+}
+
+type Understood = Result<Event, Nonsense>;
+
+/// Why a whole batch has no answer.
+enum Unanswered {
+    Status(Status),
+    Nonsense(Nonsense),
+}
+
+impl From<Status> for Unanswered {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+fn same_number(asks: &[Ask], outcomes: usize) -> Result<(), Unanswered> {
+    if asks.len() == outcomes {
+        return Ok(());
+    }
+    let what = format!("{outcomes} outcomes for {} items", asks.len());
+    Err(Unanswered::Nonsense(Nonsense(what)))
+}
+
+/// Whether a call failed on its way; only errors that arose on this side have a source.
+fn is_transport(status: &Status) -> bool {
+    std::error::Error::source(status).is_some()
+}

@@ -1,0 +1,129 @@
+//! A cosigner's outcomes as events of a round. What cannot be understood is blamed.
+
+use duty::SigningRoot;
+use threshold::{
+    Ballot, PartialSignature,
+    round::{Event, Failure, FailureReason, Peer, Refusal, RefusalReason},
+};
+use wire::{
+    ballot_from_proto,
+    proto::{self, promise_outcome, refusal::Reason, sign_outcome},
+};
+
+use super::lane::Ask;
+
+/// Characters of a cosigner's own words that are passed on.
+const MESSAGE_CHARS_MAX: usize = 300;
+/// Honest rounds rise one by one. What is further ahead would use up the numbers.
+const ROUNDS_AHEAD_MAX: u64 = 1_000_000;
+
+/// Something that no honest cosigner says; what it was, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Nonsense(pub(super) String);
+
+pub(super) fn promise_event(
+    peer: Peer,
+    ask: &Ask,
+    outcome: proto::PromiseOutcome,
+) -> Result<Event, Nonsense> {
+    let round = ask.round;
+    match outcome.outcome {
+        Some(promise_outcome::Outcome::Promised(proto::Promised { signed })) => {
+            let signed = match signed.as_slice() {
+                [] => None,
+                root => Some(
+                    SigningRoot::try_from(root)
+                        .map_err(|_| Nonsense(format!("a signed root of {} bytes", root.len())))?,
+                ),
+            };
+            Ok(Event::Promised {
+                peer,
+                round,
+                signed,
+            })
+        }
+        Some(promise_outcome::Outcome::Outbid(held)) => outbid(peer, ask, held),
+        Some(promise_outcome::Outcome::Refused(refusal)) => refused(peer, round, &refusal),
+        None => Err(Nonsense("an empty promise outcome".to_owned())),
+    }
+}
+
+pub(super) fn sign_event(
+    peer: Peer,
+    ask: &Ask,
+    outcome: proto::SignOutcome,
+) -> Result<Event, Nonsense> {
+    match outcome.outcome {
+        Some(sign_outcome::Outcome::Partial(bytes)) => {
+            let partial = PartialSignature::try_from(bytes.as_slice())
+                .map_err(|_| Nonsense(format!("a partial signature of {} bytes", bytes.len())))?;
+            Ok(Event::Signed { peer, partial })
+        }
+        Some(sign_outcome::Outcome::Outbid(held)) => outbid(peer, ask, held),
+        Some(sign_outcome::Outcome::Refused(refusal)) => refused(peer, ask.round, &refusal),
+        None => Err(Nonsense("an empty sign outcome".to_owned())),
+    }
+}
+
+fn outbid(peer: Peer, ask: &Ask, held: proto::Ballot) -> Result<Event, Nonsense> {
+    let held = ballot_from_proto(Some(held)).map_err(|error| Nonsense(error.to_string()))?;
+    let mine = ask
+        .ballot
+        .ok_or_else(|| Nonsense("outbid without a ballot".to_owned()))?;
+    let furthest = Ballot {
+        round: mine.round.saturating_add(ROUNDS_AHEAD_MAX),
+        ..held
+    };
+    if held <= mine || held > furthest {
+        let (held, mine) = (held.round, mine.round);
+        return Err(Nonsense(format!("round {mine} outbid by round {held}")));
+    }
+    Ok(Event::Outbid {
+        peer,
+        round: ask.round,
+        held,
+    })
+}
+
+/// The one place where a refusal on the wire becomes final or an abstention.
+fn refused(peer: Peer, round: u64, refusal: &proto::Refusal) -> Result<Event, Nonsense> {
+    let message = clipped(&refusal.message);
+    let is_final = |reason| {
+        let refusal = Refusal {
+            reason,
+            message: message.clone(),
+        };
+        Ok(Event::Refused { peer, refusal })
+    };
+    let abstains = |reason| {
+        let failure = Failure {
+            reason,
+            message: message.clone(),
+        };
+        Ok(Event::Failed {
+            peer,
+            round,
+            failure,
+        })
+    };
+    match refusal.reason() {
+        Reason::Invalid => is_final(RefusalReason::Invalid),
+        Reason::NotFound => is_final(RefusalReason::NotFound),
+        Reason::Slashable => is_final(RefusalReason::Slashable),
+        Reason::WrongChain => is_final(RefusalReason::WrongChain),
+        Reason::NotAllowed => is_final(RefusalReason::NotAllowed),
+        Reason::Disabled => is_final(RefusalReason::Disabled),
+        Reason::BeyondClock => abstains(FailureReason::BeyondClock),
+        Reason::Ledger => abstains(FailureReason::Ledger),
+        Reason::Busy => abstains(FailureReason::Busy),
+        Reason::Starting => abstains(FailureReason::Starting),
+        Reason::TooLate => abstains(FailureReason::TooLate),
+        Reason::Unspecified => Err(Nonsense(format!("the refusal {}", refusal.reason))),
+    }
+}
+
+/// A peer's words, cut, and without what would confuse a terminal.
+pub(super) fn clipped(text: &str) -> String {
+    let shown = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    shown.take(MESSAGE_CHARS_MAX).collect()
+}

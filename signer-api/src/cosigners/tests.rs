@@ -1,0 +1,167 @@
+//! Links to real servers over mutual TLS.
+
+use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+
+use duty::{Duty, Epoch, ForkVersion, Root, SigningOrder};
+use threshold::round::{Event, FailureReason};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::*;
+use crate::testing::{Manner, Peers, eventually, metrics, shown};
+
+fn randao(peers: &Peers, epoch: u64) -> Arc<SigningOrder> {
+    Arc::new(SigningOrder {
+        validator: peers.keys[0],
+        fork_version: ForkVersion([6, 0, 0, 0]),
+        genesis_validators_root: Root([7; 32]),
+        duty: Duty::RandaoReveal(Epoch(epoch)),
+    })
+}
+
+fn ask(order: Arc<SigningOrder>, within: Duration) -> (Ask, mpsc::UnboundedReceiver<Event>) {
+    let (events, answers) = mpsc::unbounded_channel();
+    let until = Instant::now() + within;
+    (
+        Ask {
+            order,
+            ballot: None,
+            round: 0,
+            send_by: until,
+            useful_until: until,
+            events,
+        },
+        answers,
+    )
+}
+
+fn reason(event: Option<Event>) -> FailureReason {
+    match event {
+        Some(Event::Failed { failure, .. }) => failure.reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+const LONG: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_goes_in_one_batch() {
+    let peers = Peers::start(2, 2, 1).await;
+    let cosigners = Cosigners::open(&peers.config, &metrics().0).unwrap();
+    let link = &cosigners.links()[0];
+    let mut answers = Vec::new();
+    for epoch in 0..1_000 {
+        let (ask, answer) = ask(randao(&peers, epoch), LONG);
+        link.sign(ask);
+        answers.push(answer);
+    }
+    for mut answer in answers {
+        assert!(matches!(answer.recv().await, Some(Event::Signed { .. })));
+    }
+    let calls = peers.peers[0].calls.load(Ordering::Relaxed);
+    assert!(calls < 40, "1,000 items took {calls} calls");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hung_cosigner_costs_the_others_nothing() {
+    let peers = Peers::start(2, 2, 1).await;
+    let cosigners = Cosigners::open(&peers.config, &metrics().0).unwrap();
+    peers.behave(0, Manner::Hung);
+    let began = Instant::now();
+    let (first, mut hung) = ask(randao(&peers, 1), Duration::from_millis(300));
+    cosigners.links()[0].sign(first);
+    let (second, mut prompt) = ask(randao(&peers, 1), LONG);
+    cosigners.links()[1].sign(second);
+    assert!(matches!(prompt.recv().await, Some(Event::Signed { .. })));
+    assert!(began.elapsed() < Duration::from_millis(300));
+    assert_eq!(reason(hung.recv().await), FailureReason::TimedOut);
+    assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_lane_does_not_stop_another() {
+    let peers = Peers::start(2, 2, 1).await;
+    let cosigners = Cosigners::open(&peers.config, &metrics().0).unwrap();
+    let link = &cosigners.links()[0];
+    peers.behave(0, Manner::Hung);
+    let mut stalled = Vec::new();
+    for epoch in 0..8 {
+        let (ask, answer) = ask(randao(&peers, epoch), LONG);
+        link.sign(ask);
+        stalled.push(answer);
+        tokio::task::yield_now().await;
+    }
+    let calls = || peers.peers[0].calls.load(Ordering::Relaxed);
+    eventually("all turns of the lane are taken", || calls() >= 2).await;
+    peers.behave(0, Manner::Honest);
+    let order = SigningOrder {
+        duty: Duty::AggregateAndProof(Root([1; 32])),
+        ..(*randao(&peers, 0)).clone()
+    };
+    let (ask, mut answer) = ask(Arc::new(order), LONG);
+    link.sign(ask);
+    assert!(matches!(answer.recv().await, Some(Event::Signed { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_expired_is_not_sent() {
+    let peers = Peers::start(2, 2, 1).await;
+    let cosigners = Cosigners::open(&peers.config, &metrics().0).unwrap();
+    let (mut late, mut answer) = ask(randao(&peers, 1), LONG);
+    late.send_by = Instant::now();
+    cosigners.links()[0].sign(late);
+    assert_eq!(reason(answer.recv().await), FailureReason::TimedOut);
+    assert_eq!(peers.peers[0].signatures.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_cannot_be_understood_are_blamed() {
+    let peers = Peers::start(2, 2, 1).await;
+    for manner in [Manner::Short, Manner::Miscounting] {
+        let (metrics, registry) = metrics();
+        let cosigners = Cosigners::open(&peers.config, &metrics).unwrap();
+        peers.behave(1, manner);
+        let (ask, mut answer) = ask(randao(&peers, 1), LONG);
+        cosigners.links()[1].sign(ask);
+        assert_eq!(
+            reason(answer.recv().await),
+            FailureReason::Faulty,
+            "{manner:?}"
+        );
+        let blamed =
+            "countersign_cosigner_blamed_total{cosigner=\"cosigner-2\",reason=\"reply\"} 1";
+        assert!(
+            shown(&registry).contains(blamed),
+            "{manner:?}: {}",
+            shown(&registry)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_cosigner_fails_at_once_and_is_found_absent() {
+    let mut peers = Peers::start(2, 2, 1).await;
+    let cosigners = Cosigners::open(&peers.config, &metrics().0).unwrap();
+    let link = &cosigners.links()[0];
+    eventually("the cosigner answers", || link.health().is_ready()).await;
+    peers.kill(0);
+    let began = Instant::now();
+    let (ask, mut answer) = ask(randao(&peers, 1), LONG);
+    link.sign(ask);
+    assert_eq!(reason(answer.recv().await), FailureReason::Unreachable);
+    assert!(began.elapsed() < Duration::from_secs(1));
+    eventually("the cosigner is absent", || !link.answers()).await;
+    let members = [1, 2].map(|index| threshold::ShareIndex::new(index).unwrap());
+    let members = [(Peer(0), members[0]), (Peer(1), members[1])];
+    assert_eq!(cosigners.fastest_first(&members)[0].0, Peer(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cosigner_with_another_name_is_not_talked_to() {
+    let mut peers = Peers::start(2, 2, 1).await;
+    peers.config.cosigners[0].san = "cosigner-9".to_owned();
+    let cosigners = Cosigners::open(&peers.config, &metrics().0).unwrap();
+    let (ask, mut answer) = ask(randao(&peers, 1), LONG);
+    cosigners.links()[0].sign(ask);
+    assert_eq!(reason(answer.recv().await), FailureReason::Unreachable);
+    assert_eq!(peers.peers[0].calls.load(Ordering::Relaxed), 0);
+}

@@ -1,0 +1,217 @@
+//! What is answered when it is not a signature: the one place where failures become statuses.
+//!
+//! Web3Signer's version B bodies, `{"code", "message"}`, with `error` repeating the message for the
+//! client that shows it. Those of 5xx say the reason's name and a request id, which is in the log
+//! with what lies behind it. 500, not 503, where a signature could not be made: one client retries
+//! 500 and takes every code that Web3Signer does not use as final.
+
+use axum::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+use threshold::round::{Failure, FailureReason, Refusal, RefusalReason, Verdict};
+use tracing::warn;
+
+use crate::{admission::Turned, web3signer::BadRequest};
+
+/// Web3Signer's JSON content type.
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+/// Web3Signer's text content type.
+pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// A body and its type.
+pub(crate) fn reply(
+    status: StatusCode,
+    content_type: HeaderValue,
+    body: impl Into<Body>,
+) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// Why there is no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    status: StatusCode,
+    message: String,
+    /// A name for programs; with 5xx.
+    reason: Option<&'static str>,
+    /// For the log alone.
+    detail: String,
+    retry_soon: bool,
+}
+
+impl Refused {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self {
+            status,
+            message,
+            reason: None,
+            detail: String::new(),
+            retry_soon: false,
+        }
+    }
+
+    fn unavailable(reason: &'static str, message: &str, detail: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            message: message.to_owned(),
+            reason: Some(reason),
+            detail: detail.into(),
+            retry_soon: false,
+        }
+    }
+
+    pub(crate) fn bad_request(problem: &BadRequest) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, problem.to_string())
+    }
+
+    /// A request whose `Host` is missing.
+    pub(crate) fn no_host() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "the Host header is missing")
+    }
+
+    pub(crate) fn host_not_allowed() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "Host not authorized.")
+    }
+
+    pub(crate) fn origin_not_allowed() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "Origin not authorized.")
+    }
+
+    pub(crate) fn unknown_path() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Resource not found")
+    }
+
+    pub(crate) fn unknown_validator() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Public Key not found")
+    }
+
+    /// Cosigners that may know the validator were never heard of.
+    pub(crate) fn undiscovered() -> Self {
+        let message = "the validators are not known yet: too few cosigners were heard of";
+        Self::unavailable("undiscovered", message, "")
+    }
+
+    pub(crate) fn not_acceptable() -> Self {
+        Self::new(StatusCode::NOT_ACCEPTABLE, "Not Acceptable")
+    }
+
+    pub(crate) fn reload_running() -> Self {
+        let message =
+            "A reload operation is already in progress. Please try again later.".to_owned();
+        Self::new(StatusCode::CONFLICT, message)
+    }
+
+    /// The threads that parse are gone.
+    pub(crate) fn broken() -> Self {
+        Self::unavailable(
+            "broken",
+            "an internal error",
+            "a job ended without a result",
+        )
+    }
+
+    pub(crate) const fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl From<Turned> for Refused {
+    fn from(turned: Turned) -> Self {
+        match turned {
+            Turned::Overloaded => Self {
+                retry_soon: true,
+                ..Self::unavailable("overloaded", "too many requests at once", "")
+            },
+            Turned::TooLarge => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "the body is longer than 10 MiB",
+            ),
+            Turned::Broken => Self::new(StatusCode::BAD_REQUEST, "the body did not arrive"),
+        }
+    }
+}
+
+impl From<Verdict> for Refused {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Refused(refusal) => refusal.into(),
+            Verdict::Unavailable(failure) => failure.into(),
+        }
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        match refusal.reason {
+            RefusalReason::Slashable
+            | RefusalReason::Disabled
+            | RefusalReason::WrongChain
+            | RefusalReason::NotAllowed => {
+                Self::new(StatusCode::PRECONDITION_FAILED, refusal.message)
+            }
+            RefusalReason::Invalid => Self::new(StatusCode::BAD_REQUEST, refusal.message),
+            RefusalReason::NotFound => Self::unknown_validator(),
+        }
+    }
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        let message = match failure.reason {
+            FailureReason::BeyondClock => "the duty lies beyond the cosigners' clocks",
+            FailureReason::Ledger => "too few cosigners' ledgers can be reached",
+            FailureReason::Busy => "too many cosigners are busy",
+            FailureReason::Starting => "too many cosigners have just started",
+            FailureReason::TooLate => "too many cosigners were asked too late",
+            FailureReason::Faulty => "too many cosigners gave no valid answer",
+            FailureReason::TimedOut => "too many cosigners did not answer in time",
+            FailureReason::Unreachable => "too many cosigners cannot be reached",
+            FailureReason::Contended => "another message for this duty is being signed",
+            FailureReason::TooFewShares => "too few cosigners hold a share of this validator",
+            FailureReason::Deadline => "no signature could be made by the deadline",
+        };
+        let retry_soon = failure.reason == FailureReason::Busy;
+        Self {
+            retry_soon,
+            ..Self::unavailable(failure.reason.name(), message, failure.message)
+        }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let Self {
+            status,
+            message,
+            reason,
+            detail,
+            retry_soon,
+        } = self;
+        let mut body = json!({"code": status.as_u16(), "message": message, "error": message});
+        if let (Some(reason), Some(members)) = (reason, body.as_object_mut()) {
+            let id = format!("{:016x}", rand::random::<u64>());
+            warn!(
+                request_id = id,
+                reason, detail, "a request could not be answered"
+            );
+            members.insert("reason".to_owned(), Value::from(reason));
+            members.insert("request_id".to_owned(), Value::from(id));
+        }
+        let mut response = reply(status, JSON, body.to_string());
+        if retry_soon {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

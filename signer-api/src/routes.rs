@@ -1,0 +1,91 @@
+//! The route table, in the order of openapi/, and the way of a signing request.
+
+mod guard;
+mod health;
+mod reload;
+mod sign;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use daemon::network::Network;
+use http::{HeaderMap, StatusCode};
+
+use crate::{
+    admission::Admission,
+    cosigners::Cosigners,
+    cpu::Cpu,
+    metrics::Metrics,
+    reply::{JSON, Refused, TEXT, reply},
+    signing::Signing,
+    validators::Validators,
+};
+use guard::{accepts, collapse_slashes};
+
+/// Everything that handlers use.
+pub(crate) struct App {
+    pub(crate) network: Arc<Network>,
+    /// Host names, lower case; `*` allows all.
+    pub(crate) allowed_hosts: BTreeSet<String>,
+    pub(crate) deadline: Duration,
+    /// So many cosigners must be there whatever the committees.
+    pub(crate) threshold_min: usize,
+    pub(crate) admission: Admission,
+    pub(crate) cpu: Cpu,
+    pub(crate) cosigners: Arc<Cosigners>,
+    pub(crate) validators: Arc<Validators>,
+    pub(crate) signing: Signing,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// The routes.
+pub(crate) fn router(app: Arc<App>) -> Router {
+    let routes = Router::new()
+        .route("/api/v1/eth2/sign/{identifier}", post(sign::sign))
+        .route("/api/v1/eth2/publicKeys", get(public_keys))
+        .route("/upcheck", get(upcheck))
+        .route("/healthcheck", get(health::healthcheck))
+        .route("/reload", get(reload::report).post(reload::start))
+        .fallback(unknown_path)
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&app),
+            guard::guard,
+        ))
+        .with_state(app);
+    // A path is rewritten before it is routed.
+    Router::new().fallback_service(tower::util::MapRequest::new(routes, collapse_slashes))
+}
+
+async fn unknown_path() -> Refused {
+    Refused::unknown_path()
+}
+
+async fn public_keys(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    if !accepts(&headers, "application", "json") {
+        return Refused::not_acceptable().into_response();
+    }
+    reply(
+        StatusCode::OK,
+        JSON,
+        app.validators.snapshot().public_keys(),
+    )
+}
+
+/// `OK`, or JSON for who excludes text: two clients ask for exactly that.
+async fn upcheck(headers: HeaderMap) -> Response {
+    if accepts(&headers, "text", "plain") {
+        reply(StatusCode::OK, TEXT, "OK")
+    } else if accepts(&headers, "application", "json") {
+        reply(StatusCode::OK, JSON, r#"{"status":"OK"}"#)
+    } else {
+        Refused::not_acceptable().into_response()
+    }
+}

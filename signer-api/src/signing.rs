@@ -1,0 +1,239 @@
+//! The conductor of one signature: coalesce, round, combine, verify.
+//!
+//! It promises that no signature is returned that was not verified; that equal requests get the
+//! same bytes and cost the cosigners once; that different messages for one duty never race within
+//! this process; and that a request is answered by its deadline. A request whose client went away
+//! goes on: half a duty is worth less than a whole one, and the client may ask again.
+
+mod conductor;
+mod duties;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use duty::{Claim, PublicKey, SigningOrder, SigningRoot};
+use parking_lot::Mutex;
+use threshold::{
+    Signature,
+    round::{Failure, FailureReason, Verdict},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+use crate::{
+    admission::Place,
+    cosigners::Cosigners,
+    cpu::Cpu,
+    metrics::{Metrics, Stage},
+    validators::Validator,
+};
+use duties::Duties;
+
+/// Results that are kept at most, whatever their age: a few for each of 10,000 validators.
+const RESULTS_MAX: u64 = 200_000;
+
+/// A request that was parsed, and whose validator was found.
+pub(crate) struct Task {
+    /// What shall be signed.
+    pub(crate) order: SigningOrder,
+    /// Its signing root.
+    pub(crate) root: SigningRoot,
+    /// Whose it is.
+    pub(crate) validator: Arc<Validator>,
+    /// When the answer must be there.
+    pub(crate) deadline: Instant,
+    /// Its place among the requests; kept until the work is done, whoever still waits for it.
+    pub(crate) place: Place,
+}
+
+/// What became of a request.
+pub(crate) type Outcome = Result<Signature, Verdict>;
+
+type Key = (PublicKey, SigningRoot);
+
+/// Signs.
+pub(crate) struct Signing {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    cosigners: Arc<Cosigners>,
+    cpu: Cpu,
+    metrics: Arc<Metrics>,
+    /// Requests under way; whoever joins one waits for its outcome.
+    under_way: Mutex<HashMap<Key, watch::Receiver<Option<Outcome>>>>,
+    duties: Duties,
+    results: moka::sync::Cache<Key, Signature>,
+}
+
+/// Takes a request from those under way when its work ends, however it ends.
+struct UnderWay {
+    shared: Arc<Shared>,
+    key: Key,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.shared.under_way.lock().remove(&self.key);
+    }
+}
+
+/// A request's part in the work: it does it, or waits for who does.
+enum Part {
+    Begun(watch::Receiver<Option<Outcome>>),
+    Joined(watch::Receiver<Option<Outcome>>),
+}
+
+impl Signing {
+    /// Results are kept for `results_kept`.
+    pub(crate) fn new(
+        cosigners: Arc<Cosigners>,
+        cpu: Cpu,
+        metrics: Arc<Metrics>,
+        results_kept: Duration,
+    ) -> Self {
+        let results = moka::sync::Cache::builder()
+            .max_capacity(RESULTS_MAX)
+            .time_to_live(results_kept)
+            .build();
+        let shared = Shared {
+            cosigners,
+            cpu,
+            metrics,
+            under_way: Mutex::default(),
+            duties: Duties::default(),
+            results,
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Signs, or says why not, by the task's deadline.
+    pub(crate) async fn sign(&self, task: Task) -> Outcome {
+        let began = Instant::now();
+        let outcome = self.answer(task).await;
+        if outcome.is_ok() {
+            self.shared.metrics.signed(began.elapsed());
+        }
+        self.shared.metrics.stage(Stage::Total, began.elapsed());
+        outcome
+    }
+
+    async fn answer(&self, task: Task) -> Outcome {
+        let key = (task.order.validator, task.root);
+        let deadline = task.deadline;
+        if let Some(signature) = self.shared.results.get(&key) {
+            self.shared.metrics.cached();
+            return Ok(signature);
+        }
+        let mut task = Some(task);
+        loop {
+            let part = self.part(key, &mut task);
+            let (mut outcome, joined) = match part {
+                Some(Part::Begun(outcome)) => (outcome, false),
+                Some(Part::Joined(outcome)) => (outcome, true),
+                None => return Err(out_of_time()),
+            };
+            let ended = timeout_at(deadline, outcome.wait_for(Option::is_some)).await;
+            let outcome = match ended {
+                Err(_) => return Err(out_of_time()),
+                Ok(Ok(outcome)) => outcome.clone(),
+                Ok(Err(_)) => None,
+            };
+            match outcome {
+                // The other's deadline was earlier, or its luck worse: there is time left here.
+                Some(Err(Verdict::Unavailable(_))) | None if joined => {}
+                Some(outcome) => return outcome,
+                None => return Err(broken()),
+            }
+        }
+    }
+
+    /// Joins an equal request, or begins. `None` if the task was used up already.
+    fn part(&self, key: Key, task: &mut Option<Task>) -> Option<Part> {
+        let mut under_way = self.shared.under_way.lock();
+        if let Some(outcome) = under_way.get(&key) {
+            self.shared.metrics.coalesced();
+            return Some(Part::Joined(outcome.clone()));
+        }
+        // What ended between the look at the results and this lock is there now.
+        if let Some(signature) = self.shared.results.get(&key) {
+            return Some(Part::Begun(watch::channel(Some(Ok(signature))).1));
+        }
+        let task = task.take()?;
+        let (sender, outcome) = watch::channel(None);
+        under_way.insert(key, outcome.clone());
+        let entry = UnderWay {
+            shared: Arc::clone(&self.shared),
+            key,
+        };
+        tokio::spawn(work(entry, task, sender));
+        Some(Part::Begun(outcome))
+    }
+}
+
+/// Does the work of all requests that are equal to `task`.
+async fn work(entry: UnderWay, task: Task, sender: watch::Sender<Option<Outcome>>) {
+    let shared = &entry.shared;
+    let Task {
+        order,
+        root,
+        validator,
+        deadline,
+        place,
+    } = task;
+    let claim = order.claim();
+    let began = Instant::now();
+    let outcome = match claim {
+        None => conductor::conduct(shared, order, root, &validator, deadline).await,
+        Some(claim) => {
+            let turn = shared.duties.turn(order.validator, claim);
+            match timeout_at(deadline, turn.wait()).await {
+                Ok(_turn) => conductor::conduct(shared, order, root, &validator, deadline).await,
+                Err(_) => Err(out_of_time()),
+            }
+        }
+    };
+    if let Ok(signature) = &outcome {
+        shared.results.insert(entry.key, *signature);
+    }
+    count_protection(&shared.metrics, claim, &outcome, began.elapsed());
+    // The entry goes before the outcome is known, the result stays: who comes now finds one.
+    drop(entry);
+    sender.send_replace(Some(outcome));
+    drop(place);
+}
+
+fn count_protection(metrics: &Metrics, claim: Option<Claim>, outcome: &Outcome, took: Duration) {
+    let operation = match claim {
+        None => return,
+        Some(Claim::Attest { .. }) => "attestation",
+        Some(Claim::Propose { .. }) => "block",
+    };
+    match outcome {
+        Ok(_) => metrics.permitted(operation, took),
+        Err(Verdict::Refused(_)) => metrics.prevented(),
+        Err(Verdict::Unavailable(_)) => {}
+    }
+}
+
+fn out_of_time() -> Verdict {
+    let message = "no signature could be made by the deadline".to_owned();
+    Verdict::Unavailable(Failure {
+        reason: FailureReason::Deadline,
+        message,
+    })
+}
+
+/// Only where panics unwind.
+fn broken() -> Verdict {
+    let message = "the work on this request ended without a result".to_owned();
+    Verdict::Unavailable(Failure {
+        reason: FailureReason::Faulty,
+        message,
+    })
+}

@@ -1,0 +1,248 @@
+//! Drives one [`Round`] with the links: its effects are done, what happens is told to it.
+
+use std::{sync::Arc, time::Duration};
+
+use duty::{SigningOrder, SigningRoot};
+use rand::RngExt;
+use threshold::{
+    CombineError, PartialSignature, ShareIndex, Signature,
+    round::{Effect, Event, Mode, Peer, Round, Terms},
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use super::{Outcome, Shared};
+use crate::{
+    cosigners::{Ask, Misdeed},
+    cpu::Urgency,
+    metrics::Stage,
+    validators::Validator,
+};
+
+/// A member is slow when it takes so many times what is usual of the slowest that is needed ...
+const HEDGE_FACTOR: u32 = 3;
+/// ... but not before the least of these, and after the most at the latest.
+const HEDGE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(300));
+
+/// Gets one order signed, or learns why not, by the deadline.
+pub(super) async fn conduct(
+    shared: &Arc<Shared>,
+    order: SigningOrder,
+    root: SigningRoot,
+    validator: &Arc<Validator>,
+    deadline: Instant,
+) -> Outcome {
+    let start = Instant::now();
+    let members = shared.cosigners.fastest_first(&validator.members);
+    let mode = if order.claim().is_some() {
+        Mode::Promised
+    } else {
+        Mode::Direct
+    };
+    let peers = members.iter().map(|(peer, _)| *peer);
+    let is_doubted = |peer: &Peer| {
+        shared
+            .cosigners
+            .link(*peer)
+            .is_some_and(|link| link.is_doubted())
+    };
+    let terms = Terms {
+        doubted: peers.filter(is_doubted).collect(),
+        root,
+        mode,
+        threshold: validator.committee.threshold(),
+        size: validator.committee.size(),
+        hedge: hedge(shared, &members, validator.committee.threshold()),
+        members,
+        deadline: deadline.saturating_duration_since(start),
+    };
+    let (events, mut happening) = mpsc::unbounded_channel();
+    let mut conductor = Conductor {
+        shared,
+        urgency: if order.duty.is_prompt() {
+            Urgency::Prompt
+        } else {
+            Urgency::Usual
+        },
+        order: Arc::new(order),
+        root,
+        validator,
+        start,
+        deadline,
+        events,
+        wake: deadline,
+        retry: None,
+        asked_to_sign: None,
+    };
+    let (mut round, mut effects) = Round::open(terms, Duration::ZERO);
+    loop {
+        let mut told = None;
+        for effect in effects {
+            match conductor.obey(effect).await {
+                Next::GoOn => {}
+                Next::Tell(event) => told = Some(event),
+                Next::End(outcome) => return outcome,
+            }
+        }
+        let event = match told {
+            Some(event) => event,
+            None => conductor.next(&mut happening).await,
+        };
+        effects = round.handle(start.elapsed(), event);
+    }
+}
+
+/// Whether a proposal waits for it.
+trait Promptness {
+    fn is_prompt(&self) -> bool;
+}
+
+impl Promptness for duty::Duty {
+    fn is_prompt(&self) -> bool {
+        use duty::DutyKind::{Block, ExecutionPayload, RandaoReveal};
+        matches!(self.kind(), Block | ExecutionPayload | RandaoReveal)
+    }
+}
+
+/// How long to wait for a member before another is asked: by what the threshold-th fastest takes.
+fn hedge(shared: &Shared, members: &[(Peer, ShareIndex)], threshold: usize) -> Duration {
+    let slowest_needed = members
+        .get(threshold.saturating_sub(1))
+        .and_then(|(peer, _)| shared.cosigners.link(*peer))
+        .map_or(Duration::ZERO, |link| link.latency().average());
+    slowest_needed
+        .saturating_mul(HEDGE_FACTOR)
+        .clamp(HEDGE.0, HEDGE.1)
+}
+
+enum Next {
+    GoOn,
+    Tell(Event),
+    End(Outcome),
+}
+
+struct Conductor<'a> {
+    shared: &'a Arc<Shared>,
+    urgency: Urgency,
+    order: Arc<SigningOrder>,
+    root: SigningRoot,
+    validator: &'a Arc<Validator>,
+    start: Instant,
+    deadline: Instant,
+    events: mpsc::UnboundedSender<Event>,
+    wake: Instant,
+    retry: Option<Instant>,
+    /// When the first was asked to sign.
+    asked_to_sign: Option<Instant>,
+}
+
+impl Conductor<'_> {
+    async fn obey(&mut self, effect: Effect) -> Next {
+        match effect {
+            Effect::Promise {
+                ballot,
+                to,
+                not_after,
+            } => {
+                let ask = self.ask(ballot.round, Some(ballot), not_after);
+                self.each(&to, |link| link.promise(ask.clone()));
+                Next::GoOn
+            }
+            Effect::Sign {
+                round,
+                ballot,
+                to,
+                not_after,
+            } => {
+                if self.asked_to_sign.is_none() {
+                    let now = Instant::now();
+                    self.asked_to_sign = Some(now);
+                    if ballot.is_some() {
+                        self.shared.metrics.stage(Stage::Promise, now - self.start);
+                    }
+                }
+                let ask = self.ask(round, ballot, not_after);
+                self.each(&to, |link| link.sign(ask.clone()));
+                Next::GoOn
+            }
+            Effect::Combine(partials) => self.combine(partials).await,
+            Effect::Blame(peers) => {
+                self.each(&peers, |link| {
+                    let what = "gave a partial signature that does not verify";
+                    link.blame(Misdeed::Partial, what);
+                });
+                Next::GoOn
+            }
+            Effect::WakeAt(at) => {
+                self.wake = self.start + at;
+                Next::GoOn
+            }
+            Effect::RetryBetween { earliest, latest } => {
+                let spread = latest.saturating_sub(earliest);
+                let pause = earliest + spread.mul_f64(rand::rng().random());
+                self.retry = Some(self.start + pause);
+                Next::GoOn
+            }
+            Effect::Finish(verdict) => Next::End(Err(verdict)),
+        }
+    }
+
+    fn ask(&self, round: u64, ballot: Option<threshold::Ballot>, not_after: Duration) -> Ask {
+        Ask {
+            order: Arc::clone(&self.order),
+            ballot,
+            round,
+            send_by: self.start + not_after,
+            useful_until: self.deadline,
+            events: self.events.clone(),
+        }
+    }
+
+    fn each(&self, peers: &[Peer], act: impl Fn(&crate::cosigners::Link)) {
+        for link in peers
+            .iter()
+            .filter_map(|peer| self.shared.cosigners.link(*peer))
+        {
+            act(link);
+        }
+    }
+
+    /// Combines and verifies, away from the reactor.
+    async fn combine(&self, partials: Vec<(ShareIndex, PartialSignature)>) -> Next {
+        let began = Instant::now();
+        if let Some(asked) = self.asked_to_sign {
+            self.shared.metrics.stage(Stage::Sign, began - asked);
+        }
+        let (validator, root) = (Arc::clone(self.validator), self.root);
+        let job = move || validator.committee.combine(root, &partials);
+        let combined: Option<Result<Signature, CombineError>> =
+            self.shared.cpu.run(self.urgency, job).await;
+        self.shared.metrics.stage(Stage::Combine, began.elapsed());
+        match combined {
+            Some(Ok(signature)) => Next::End(Ok(signature)),
+            Some(Err(CombineError::Blame(indices))) => Next::Tell(Event::Blamed(indices)),
+            Some(Err(error)) => {
+                tracing::error!(%error, "partials could not be combined");
+                Next::Tell(Event::Blamed(Vec::new()))
+            }
+            None => Next::Tell(Event::Blamed(Vec::new())),
+        }
+    }
+
+    /// The next thing that happens.
+    async fn next(&mut self, happening: &mut mpsc::UnboundedReceiver<Event>) -> Event {
+        let retry = self.retry.unwrap_or(self.deadline);
+        tokio::select! {
+            biased;
+            // This conductor holds a sender: the channel is never closed.
+            Some(event) = happening.recv() => event,
+            () = sleep_until(retry), if self.retry.is_some() => {
+                self.retry = None;
+                Event::Retry
+            }
+            () = sleep_until(self.wake) => Event::Woken,
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Signing with real peers: what a request gets when some of them misbehave.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use duty::{AttestationData, Checkpoint, Duty, Epoch, ForkVersion, Root, SigningOrder, Slot};
+use futures_util::future::join_all;
+use threshold::round::{FailureReason, RefusalReason};
+use tokio::time::Instant;
+use wire::proto::refusal::Reason;
+
+use super::*;
+use crate::{
+    admission::Admission,
+    testing::{Manner, Peers, eventually, metrics, shown},
+    validators::{Known, Validators},
+};
+
+struct Setting {
+    peers: Peers,
+    validators: Arc<Validators>,
+    signing: Arc<Signing>,
+    registry: daemon::metrics::Registry,
+    admission: Admission,
+}
+
+impl Setting {
+    async fn new(t: usize, n: usize, keys: usize) -> Self {
+        let peers = Peers::start(t, n, keys).await;
+        let (validators, signing, registry) = signer(&peers);
+        let setting = Self {
+            peers,
+            validators,
+            signing,
+            registry,
+            admission: Admission::new(10_000, 1),
+        };
+        setting.ready().await;
+        setting
+    }
+
+    /// Waits until all report every validator.
+    async fn ready(&self) {
+        let all = self.peers.peers.len();
+        let members = |key| match self.validators.snapshot().find(key) {
+            Known::Served(validator) => validator.members.len(),
+            Known::Undecided | Known::Unknown => 0,
+        };
+        eventually("all report", || {
+            self.peers.keys.iter().all(|key| members(key) == all)
+        })
+        .await;
+    }
+
+    fn task(&self, key: usize, duty: Duty) -> Task {
+        let order = SigningOrder {
+            validator: self.peers.keys[key],
+            fork_version: ForkVersion([6, 0, 0, 0]),
+            genesis_validators_root: Root([7; 32]),
+            duty,
+        };
+        let Known::Served(validator) = self.validators.snapshot().find(&order.validator) else {
+            panic!("not served")
+        };
+        Task {
+            root: order.signing_root(),
+            order,
+            validator,
+            deadline: Instant::now() + Duration::from_millis(1_200),
+            place: self.admission.enter().unwrap(),
+        }
+    }
+
+    async fn sign(&self, key: usize, duty: Duty) -> Outcome {
+        self.signing.sign(self.task(key, duty)).await
+    }
+
+    /// Signs and verifies.
+    async fn signed(&self, key: usize, duty: Duty) {
+        let root = self.task(key, duty.clone()).root;
+        let signature = self.sign(key, duty).await.unwrap();
+        threshold::verify(&self.peers.keys[key], root, &signature).unwrap();
+    }
+
+    fn shows(&self, text: &str) -> bool {
+        shown(&self.registry).contains(text)
+    }
+}
+
+fn signer(peers: &Peers) -> (Arc<Validators>, Arc<Signing>, daemon::metrics::Registry) {
+    let (metrics, registry) = metrics();
+    let cosigners = Arc::new(Cosigners::open(&peers.config, &metrics).unwrap());
+    let committee = peers.config.committee().unwrap();
+    let validators = Validators::discover(Arc::clone(&cosigners), committee, Arc::clone(&metrics));
+    let cpu = Cpu::start().unwrap();
+    let signing = Signing::new(cosigners, cpu, metrics, Duration::from_secs(60));
+    (validators, Arc::new(signing), registry)
+}
+
+fn attestation(target: u64, block: u8) -> Duty {
+    let checkpoint = |epoch| Checkpoint {
+        epoch: Epoch(epoch),
+        root: Root([3; 32]),
+    };
+    Duty::Attestation(AttestationData {
+        slot: Slot(target * 32),
+        index: 0,
+        beacon_block_root: Root([block; 32]),
+        source: checkpoint(target - 1),
+        target: checkpoint(target),
+    })
+}
+
+fn randao(epoch: u64) -> Duty {
+    Duty::RandaoReveal(Epoch(epoch))
+}
+
+fn unavailable(outcome: Outcome) -> FailureReason {
+    match outcome {
+        Err(Verdict::Unavailable(failure)) => failure.reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn refused(outcome: Outcome) -> RefusalReason {
+    match outcome {
+        Err(Verdict::Refused(refusal)) => refusal.reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_kinds_of_duty_are_signed_and_the_signature_verifies() {
+    for (t, n) in [(2, 3), (3, 4)] {
+        let setting = Setting::new(t, n, 1).await;
+        setting.signed(0, attestation(10, 1)).await;
+        setting.signed(0, randao(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_hung_dead_or_lying_changes_nothing() {
+    for manner in [
+        Manner::Hung,
+        Manner::Slow(Duration::from_secs(2)),
+        Manner::Lying,
+        Manner::Short,
+        Manner::Miscounting,
+        Manner::Overbidding,
+        Manner::Refusing(Reason::Slashable),
+        Manner::Refusing(Reason::Ledger),
+        Manner::Refusing(Reason::Unspecified),
+    ] {
+        let setting = Setting::new(3, 4, 1).await;
+        setting.peers.behave(0, manner);
+        for target in 10..14 {
+            let began = Instant::now();
+            setting.signed(0, attestation(target, 1)).await;
+            setting.signed(0, randao(target)).await;
+            assert!(began.elapsed() < Duration::from_secs(2), "{manner:?}");
+        }
+    }
+    let mut setting = Setting::new(3, 4, 1).await;
+    setting.peers.kill(2);
+    setting.signed(0, attestation(10, 1)).await;
+    setting.signed(0, randao(10)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_partial_is_blamed_on_its_sender_alone() {
+    let setting = Setting::new(3, 4, 1).await;
+    setting.peers.behave(1, Manner::Lying);
+    let blamed = |san: &str| {
+        setting.shows(&format!(
+            "blamed_total{{cosigner=\"{san}\",reason=\"partial\"}}"
+        ))
+    };
+    // Which of the four are asked is decided by their speed.
+    for target in 10..200 {
+        setting.signed(0, attestation(target, 1)).await;
+        if blamed("cosigner-2") {
+            break;
+        }
+    }
+    assert!(blamed("cosigner-2"));
+    for honest in ["cosigner-1", "cosigner-3", "cosigner-4"] {
+        assert!(!blamed(honest), "{honest}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_impostor_spoils_nothing() {
+    let peers = Peers::start(3, 4, 1).await;
+    peers.behave(3, Manner::Impersonating);
+    let (validators, signing, registry) = signer(&peers);
+    let admission = Admission::new(10, 1);
+    let setting = Setting {
+        peers,
+        validators,
+        signing,
+        registry,
+        admission,
+    };
+    setting.ready().await;
+    for target in 10..14 {
+        setting.signed(0, attestation(target, 1)).await;
+        setting.signed(0, randao(target)).await;
+    }
+    assert!(setting.shows("blamed_total{cosigner=\"cosigner-4\",reason=\"partial\"}"));
+    assert!(!setting.shows("blamed_total{cosigner=\"cosigner-1\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fewer_than_the_threshold_is_an_answer_within_the_deadline() {
+    let mut setting = Setting::new(3, 4, 1).await;
+    setting.peers.behave(0, Manner::Hung);
+    setting.peers.kill(1);
+    for duty in [attestation(10, 1), randao(10)] {
+        let began = Instant::now();
+        unavailable(setting.sign(0, duty).await);
+        assert!(
+            began.elapsed() < Duration::from_millis(1_300),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+    // Nothing was lost: the same request may be sent again.
+    setting.peers.behave(0, Manner::Honest);
+    setting.signed(0, attestation(10, 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_more_refusals_than_can_be_spared_refuse() {
+    for (reason, expected) in [
+        (Reason::Slashable, RefusalReason::Slashable),
+        (Reason::WrongChain, RefusalReason::WrongChain),
+        (Reason::Disabled, RefusalReason::Disabled),
+        (Reason::NotAllowed, RefusalReason::NotAllowed),
+        (Reason::Invalid, RefusalReason::Invalid),
+    ] {
+        let setting = Setting::new(3, 4, 1).await;
+        for position in 0..2 {
+            setting.peers.behave(position, Manner::Refusing(reason));
+        }
+        assert_eq!(refused(setting.sign(0, attestation(10, 1)).await), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_message_is_signed_its_repeat_gets_its_bytes_another_is_refused() {
+    let setting = Setting::new(3, 4, 1).await;
+    let first = setting.sign(0, attestation(10, 1)).await.unwrap();
+    let asked = |position: usize| {
+        setting.peers.peers[position]
+            .signatures
+            .load(Ordering::Relaxed)
+    };
+    let before: usize = (0..4).map(asked).sum();
+    assert_eq!(setting.sign(0, attestation(10, 1)).await.unwrap(), first);
+    assert_eq!(
+        (0..4).map(asked).sum::<usize>(),
+        before,
+        "a repeat costs no cosigner anything"
+    );
+    assert_eq!(
+        refused(setting.sign(0, attestation(10, 2)).await),
+        RefusalReason::Slashable
+    );
+    // Another signer-api has no cache: the cosigners that signed give their partials again.
+    let (validators, signing, _registry) = signer(&setting.peers);
+    eventually("it is discovered", || validators.snapshot().len() == 1).await;
+    let again = signing.sign(setting.task(0, attestation(10, 1))).await;
+    assert_eq!(again.unwrap(), first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_requests_at_once_are_one() {
+    let setting = Setting::new(3, 4, 1).await;
+    for position in 0..4 {
+        setting
+            .peers
+            .behave(position, Manner::Slow(Duration::from_millis(50)));
+    }
+    let outcomes = join_all((0..50).map(|_| setting.sign(0, attestation(10, 1)))).await;
+    let first = outcomes[0].clone().unwrap();
+    assert!(
+        outcomes
+            .into_iter()
+            .all(|outcome| outcome.unwrap() == first)
+    );
+    for peer in &setting.peers.peers {
+        assert!(peer.signatures.load(Ordering::Relaxed) <= 1);
+    }
+    assert!(setting.shows("countersign_requests_coalesced_total 49"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_client_went_away_is_finished() {
+    let setting = Setting::new(3, 4, 1).await;
+    for position in 0..4 {
+        setting
+            .peers
+            .behave(position, Manner::Slow(Duration::from_millis(100)));
+    }
+    let gone = setting.sign(0, attestation(10, 1));
+    assert!(
+        tokio::time::timeout(Duration::from_millis(20), gone)
+            .await
+            .is_err()
+    );
+    let key = (
+        setting.peers.keys[0],
+        setting.task(0, attestation(10, 1)).root,
+    );
+    let results = &setting.signing.shared.results;
+    eventually("it is finished", || results.get(&key).is_some()).await;
+    eventually("nothing is under way", || {
+        setting.signing.shared.under_way.lock().is_empty()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn racing_signers_leave_no_duty_unsigned() {
+    let setting = Setting::new(3, 4, 8).await;
+    let (validators, other, _registry) = signer(&setting.peers);
+    eventually("it is discovered", || validators.snapshot().len() == 8).await;
+    for target in 10..15 {
+        let races = (0..8).flat_map(|key| {
+            [(&setting.signing, 1), (&other, 2)].map(|(signing, block)| {
+                let task = setting.task(key, attestation(target, block));
+                async move { (key, signing.sign(task).await) }
+            })
+        });
+        let mut signed = [0; 8];
+        for (key, outcome) in join_all(races).await {
+            match outcome {
+                Ok(_) => signed[key] += 1,
+                Err(Verdict::Refused(refusal)) => {
+                    assert_eq!(refusal.reason, RefusalReason::Slashable);
+                }
+                Err(Verdict::Unavailable(failure)) => panic!("{failure:?}"),
+            }
+        }
+        assert_eq!(signed, [1; 8], "target {target}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_is_batched() {
+    let setting = Setting::new(2, 3, 4).await;
+    let calls = |position: usize| setting.peers.peers[position].calls.load(Ordering::Relaxed);
+    let before: usize = (0..3).map(calls).sum();
+    let burst = (0..400_u64).map(|number| {
+        let task = setting.task(
+            usize::try_from(number % 4).unwrap(),
+            attestation(number + 10, 1),
+        );
+        let task = Task {
+            deadline: Instant::now() + Duration::from_secs(30),
+            ..task
+        };
+        setting.signing.sign(task)
+    });
+    assert!(join_all(burst).await.iter().all(Result::is_ok));
+    let after: usize = (0..3).map(calls).sum();
+    assert!(after - before < 400, "{} calls", after - before);
+}

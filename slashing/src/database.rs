@@ -1,0 +1,143 @@
+//! One database per cosigner: opened, bound to one chain, and migrated before anything uses it.
+
+use std::{fmt, path::PathBuf};
+
+use duty::Root;
+
+pub use postgres::PostgresDatabase;
+pub use sqlite::SqliteDatabase;
+
+pub(crate) mod postgres;
+pub(crate) mod sqlite;
+
+mod migrations;
+
+/// Which database, as a configuration file says it: `[database.sqlite]` or `[database.postgres]`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum DatabaseConfig {
+    /// One file, in this process.
+    Sqlite(SqliteConfig),
+    /// A PostgreSQL server.
+    Postgres(PostgresConfig),
+}
+
+/// Where the SQLite file is.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SqliteConfig {
+    /// The file; made, readable by its owner only, if it does not exist. Its directory must exist.
+    pub path: PathBuf,
+}
+
+/// How a PostgreSQL server is reached.
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresConfig {
+    /// A connection URL or key-value string of libpq. Never with a password.
+    pub url: String,
+    /// The file that holds the password, if there is one; a final line break is not part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// PEM file of the certificates that the server's must chain to. Given, TLS is required
+    /// unless the URL says `sslmode=disable`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+}
+
+impl fmt::Debug for PostgresConfig {
+    /// Leaves a URL out that might hold a password, which [`Database::open`] will refuse.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = match postgres::parse(&self.url) {
+            Ok(_) => &self.url,
+            Err(_) => "(not shown)",
+        };
+        f.debug_struct("PostgresConfig")
+            .field("url", &url)
+            .field("password_file", &self.password_file)
+            .field("ca", &self.ca)
+            .finish()
+    }
+}
+
+/// Why a database was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// What the configuration says can not be used, whatever the server does.
+    #[error("the database's configuration is wrong: {0}")]
+    Config(String),
+    /// The server or the file could not be reached, or failed. Trying again may help.
+    #[error("cannot open the database: {0}")]
+    Unavailable(String),
+    /// What the database holds is not what this program works with.
+    #[error("the database does not fit this program: {0}")]
+    Schema(String),
+    /// The ledger is another chain's.
+    #[error(
+        "the database's ledger is for genesis validators root {bound}, not for {configured}: \
+         configure the right network or another database"
+    )]
+    AnotherChain {
+        /// What the ledger was first opened for.
+        bound: Root,
+        /// What it was to be opened for now.
+        configured: Root,
+    },
+}
+
+/// An open database with the current schema, bound to one chain. Cheap to clone.
+#[derive(Clone)]
+pub enum Database {
+    /// One file, in this process.
+    Sqlite(SqliteDatabase),
+    /// A PostgreSQL server.
+    Postgres(PostgresDatabase),
+}
+
+impl Database {
+    /// Opens the database, applies the migrations it lacks, and binds it to the chain: the first
+    /// opening writes the root, later ones must bring the same.
+    ///
+    /// # Errors
+    /// [`DatabaseError`], which says whether the configuration or the database is to blame.
+    pub async fn open(
+        config: &DatabaseConfig,
+        genesis_validators_root: Root,
+    ) -> Result<Self, DatabaseError> {
+        match config {
+            DatabaseConfig::Sqlite(config) => SqliteDatabase::open(config, genesis_validators_root)
+                .await
+                .map(Self::Sqlite),
+            DatabaseConfig::Postgres(config) => {
+                PostgresDatabase::open(config, genesis_validators_root)
+                    .await
+                    .map(Self::Postgres)
+            }
+        }
+    }
+
+    /// Applies the migrations that the database lacks, and nothing else: for a role that may
+    /// change the schema when the cosigner's own may not.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub async fn migrate(config: &DatabaseConfig) -> Result<(), DatabaseError> {
+        match config {
+            DatabaseConfig::Sqlite(config) => SqliteDatabase::migrate(config).await,
+            DatabaseConfig::Postgres(config) => PostgresDatabase::migrate(config).await,
+        }
+    }
+}
+
+/// Whether the ledger's chain is the configured one.
+fn same_chain(bound: &[u8], configured: Root) -> Result<(), DatabaseError> {
+    let bound = Root::try_from(bound)
+        .map_err(|error| DatabaseError::Schema(format!("genesis validators root: {error}")))?;
+    if bound != configured {
+        return Err(DatabaseError::AnotherChain { bound, configured });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

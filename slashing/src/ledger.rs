@@ -1,0 +1,265 @@
+//! The ledger: decides claims in batches, each batch in one transaction, and mints the permits.
+//!
+//! One decision locks its validator's row, applies the rule, writes the row (repeats included, so
+//! that there is always something whose commit waits for disk and replicas) and appends to the
+//! history. A permit is made only from a row that the write returned, after COMMIT has returned.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use duty::{Claim, Epoch, Permit, PublicKey, SigningRoot, Slot};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::timeout,
+};
+
+use crate::{
+    database::Database,
+    rules::{self, Conflict},
+};
+use queue::{Lane, Queue};
+
+mod queue;
+
+mod worker;
+
+mod session;
+
+mod batch;
+
+mod columns;
+
+pub mod postgres;
+
+pub mod sqlite;
+
+/// A claim to be decided.
+pub struct Ask {
+    /// Whose key would sign.
+    pub validator: PublicKey,
+    /// The slashable part of the duty.
+    pub claim: Claim,
+    /// The root that would be signed.
+    pub root: SigningRoot,
+    /// Dropped when it is **known** whether the decision was committed, also after the asker gave
+    /// up: on a connection lost during a commit it lives on until the rows could be locked again.
+    pub fence: Box<dyn Send>,
+}
+
+impl fmt::Debug for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ask")
+            .field("validator", &self.validator)
+            .field("claim", &self.claim)
+            .field("root", &self.root)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A claim that is asked about, without deciding it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question {
+    /// Whose key would sign.
+    pub validator: PublicKey,
+    /// The slashable part of the duty.
+    pub claim: Claim,
+    /// The root that would be signed.
+    pub root: SigningRoot,
+}
+
+/// What the ledger holds about a duty: a validator's target epoch, or its slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prospect {
+    /// Nothing is signed for it, and the claim would be permitted now.
+    Free,
+    /// This root is signed for it already.
+    Signed(SigningRoot),
+}
+
+/// Why there is no permit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// Final: asking again is useless.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The same claim may be asked again. Whether it was committed may be unknown.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Why a claim must not be signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It might be slashable together with what was signed.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// The validator was never registered with a history.
+    #[error("the validator is not registered in this ledger")]
+    NotRegistered,
+    /// The validator's row says so.
+    #[error("the validator is disabled in this ledger")]
+    Disabled,
+}
+
+/// Why the ledger could not decide.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// As many wait as may.
+    #[error("the ledger is busy: its queue is full")]
+    Busy,
+    /// It took longer than `ledger_wait`.
+    #[error("the ledger did not decide within {} ms", .0.as_millis())]
+    Slow(Duration),
+    /// There is no connection.
+    #[error("the ledger's database cannot be reached: {0}")]
+    Unreachable(String),
+    /// The database answered with an error.
+    #[error("the ledger's database failed: {0}")]
+    Failed(String),
+    /// The ledger's task has ended with its runtime.
+    #[error("the ledger has stopped")]
+    Stopped,
+}
+
+/// The bounds of a ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerLimits {
+    /// How long an ask or a question may take before it is [`Unavailable`].
+    pub ledger_wait: Duration,
+    /// Claims that one transaction decides at most.
+    pub batch_max: usize,
+    /// Asks that wait at most, and, separately, questions under way.
+    pub queue_max: usize,
+}
+
+impl Default for LedgerLimits {
+    fn default() -> Self {
+        Self {
+            ledger_wait: Duration::from_secs(1),
+            batch_max: 128,
+            queue_max: 16_384,
+        }
+    }
+}
+
+/// The ledger of one cosigner. Cheap to clone; its task ends with the last clone.
+#[derive(Clone)]
+pub struct Ledger {
+    queue: Arc<Queue>,
+    reader: session::Reader,
+    questions: Arc<Semaphore>,
+    limits: LedgerLimits,
+    // The last field, so that the queue closes when nobody is left to ask.
+    _closes_queue: Arc<queue::Closes>,
+}
+
+impl Ledger {
+    /// Starts deciding on the current runtime.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn start(database: Database, limits: LedgerLimits) -> Self {
+        let queue = Arc::new(Queue::new(limits));
+        tokio::spawn(worker::run(database.clone(), Arc::clone(&queue), limits));
+        Self {
+            reader: session::Reader::new(database),
+            questions: Arc::new(Semaphore::new(limits.queue_max)),
+            _closes_queue: Arc::new(queue::Closes(Arc::clone(&queue))),
+            queue,
+            limits,
+        }
+    }
+
+    /// Decides a claim. What waits while a batch is under way is the next batch, blocks first.
+    ///
+    /// # Errors
+    /// [`Denial::Refused`] is final; [`Denial::Unavailable`] comes within `ledger_wait`, and the
+    /// same claim may be asked again: if it was committed after all, that is a repeat.
+    pub async fn decide(&self, ask: Ask) -> Result<Permit, Denial> {
+        let lane = match ask.claim {
+            Claim::Propose { .. } => Lane::Blocks,
+            Claim::Attest { .. } => Lane::Attestations,
+        };
+        let (reply, answer) = oneshot::channel();
+        // Leaves the queue when this future ends, unless a batch has taken the ask by then.
+        let _place = Queue::push(&self.queue, lane, ask, reply)?;
+        match timeout(self.limits.ledger_wait, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(Unavailable::Stopped.into()),
+            Err(_) => Err(self.queue.why_late().into()),
+        }
+    }
+
+    /// What the ledger holds about duties. A read: it waits for no decision, and permits nothing.
+    ///
+    /// # Errors
+    /// [`Unavailable`] within `ledger_wait`.
+    pub async fn foresee(
+        &self,
+        questions: Vec<Question>,
+    ) -> Result<Vec<Result<Prospect, Refused>>, Unavailable> {
+        if let Some(outage) = self.queue.outage() {
+            return Err(outage);
+        }
+        let count = u32::try_from(questions.len()).map_err(|_| Unavailable::Busy)?;
+        let _room = self
+            .questions
+            .try_acquire_many(count)
+            .map_err(|_| Unavailable::Busy)?;
+        self.reader
+            .foresee(questions, self.limits.ledger_wait)
+            .await
+    }
+
+    /// Whether the database answers and the ledger's task is connected to it.
+    ///
+    /// # Errors
+    /// [`Unavailable`] within `ledger_wait`.
+    pub async fn ping(&self) -> Result<(), Unavailable> {
+        self.foresee(Vec::new()).await.map(|_| ())
+    }
+}
+
+/// What is known of a key's past when it is registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InitialHistory {
+    /// The operator says that this key has never signed anything.
+    NeverSigned,
+    /// Nothing at or below this was signed by anyone but this ledger, or will be.
+    Watermark {
+        /// The highest source epoch.
+        source: Epoch,
+        /// The highest target epoch.
+        target: Epoch,
+        /// The highest slot.
+        slot: Slot,
+    },
+}
+
+impl InitialHistory {
+    /// The ratchet of a key with this history; `existing` is never lowered.
+    fn ratchet(&self, existing: rules::Ratchet) -> Result<rules::Ratchet, Conflict> {
+        match *self {
+            Self::NeverSigned => Ok(existing),
+            Self::Watermark {
+                source,
+                target,
+                slot,
+            } => rules::Watermark::new(source, target, slot).map(|mark| existing.raised_to(&mark)),
+        }
+    }
+}
+
+/// Why a validator was not registered.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// The watermark is none.
+    #[error("the watermark is not possible: {0}")]
+    Watermark(#[from] Conflict),
+    /// The database failed; its transaction must not be committed.
+    #[error("cannot register the validator: {0}")]
+    Database(String),
+}
+
+#[cfg(test)]
+mod tests;
