@@ -155,3 +155,138 @@ impl Now {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GENESIS_S: u64 = 1_606_824_023;
+    const CHAIN: ChainTime = ChainTime {
+        genesis_s: GENESIS_S,
+        slot: Duration::from_secs(12),
+        slots_per_epoch: 32,
+    };
+
+    fn attest(source: u64, target: u64) -> Claim {
+        Claim::Attest {
+            source: Epoch(source),
+            target: Epoch(target),
+        }
+    }
+
+    fn propose(slot: u64) -> Claim {
+        Claim::Propose { slot: Slot(slot) }
+    }
+
+    /// At the start of a slot, less a nanosecond if `before`.
+    fn at(slot: u64, before: u32) -> Duration {
+        Duration::from_secs(GENESIS_S + slot * 12) - Duration::from_nanos(before.into())
+    }
+
+    #[test]
+    fn claims_are_held_against_the_epoch_and_the_slot_of_the_clock() {
+        let epoch_10 = at(320, 0);
+        for (now, claim, taken) in [
+            (epoch_10, attest(9, 10), true),
+            (epoch_10, attest(9, 11), true),
+            (epoch_10, attest(9, 12), false),
+            (epoch_10, attest(10, 11), false),
+            (epoch_10, attest(11, 11), false),
+            (epoch_10, attest(0, 1), true),
+            (at(320, 1), attest(9, 10), false),
+            (at(320, 1), attest(8, 10), true),
+            (epoch_10, propose(320), true),
+            (epoch_10, propose(321), true),
+            (epoch_10, propose(322), false),
+            (at(320, 1), propose(321), false),
+            (epoch_10, propose(0), true),
+        ] {
+            let answer = Clock::Checked(CHAIN).check(&claim, now);
+            assert_eq!(answer.is_ok(), taken, "{claim:?}: {answer:?}");
+        }
+    }
+
+    #[test]
+    fn the_genesis_epoch_is_justified_from_the_start() {
+        for (now, claim, taken) in [
+            (at(0, 0), attest(0, 0), true),
+            (at(0, 0), attest(0, 1), true),
+            (at(0, 0), attest(0, 2), false),
+            (at(0, 0), attest(1, 1), false),
+            (at(0, 0), propose(1), true),
+            (at(0, 0), propose(2), false),
+            (at(0, 1), attest(0, 0), true),
+            (at(0, 1), attest(0, 1), false),
+            (at(0, 1), propose(0), true),
+            (at(0, 1), propose(1), false),
+            (Duration::ZERO, attest(0, 0), true),
+            (Duration::ZERO, attest(1, 0), false),
+        ] {
+            let answer = Clock::Checked(CHAIN).check(&claim, now);
+            assert_eq!(answer.is_ok(), taken, "{claim:?}: {answer:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_overflows_at_any_edge() {
+        let edges = [0, 1, u64::MAX - 1, u64::MAX];
+        let lengths = [Duration::ZERO, Duration::from_nanos(1), Duration::MAX];
+        for (genesis_s, slots_per_epoch) in edges.iter().flat_map(|g| edges.map(|s| (*g, s))) {
+            for slot in lengths {
+                let clock = Clock::Checked(ChainTime {
+                    genesis_s,
+                    slot,
+                    slots_per_epoch,
+                });
+                for now in [Duration::ZERO, Duration::from_secs(u64::MAX), Duration::MAX] {
+                    for claim in edges.iter().flat_map(|a| edges.map(|b| attest(*a, b))) {
+                        let _any = clock.check(&claim, now);
+                    }
+                    for number in edges {
+                        let _any = clock.check(&propose(number), now);
+                        let now = clock.now(now).unwrap();
+                        let _any = now.is_past(&propose(number), slots_per_epoch);
+                        let _any = now.is_past(&attest(0, number), slots_per_epoch);
+                    }
+                }
+            }
+        }
+        assert!(
+            Clock::Checked(CHAIN)
+                .check(&attest(0, u64::MAX), at(320, 0))
+                .is_err()
+        );
+        assert!(
+            Clock::Checked(CHAIN)
+                .check(&attest(u64::MAX, 1), at(320, 0))
+                .is_err()
+        );
+        assert!(
+            Clock::Checked(CHAIN)
+                .check(&propose(u64::MAX), at(320, 0))
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn an_unchecked_clock_takes_everything() {
+        let claim = attest(u64::MAX, u64::MAX);
+        assert_eq!(Clock::Unchecked.check(&claim, Duration::ZERO), Ok(()));
+        assert_eq!(Clock::Unchecked.now(Duration::MAX), None);
+    }
+
+    #[test]
+    fn duties_are_past_when_the_chain_takes_them_no_more() {
+        let now = Clock::Checked(CHAIN).now(at(320, 0)).unwrap();
+        for (claim, past) in [
+            (attest(0, 8), true),
+            (attest(0, 9), false),
+            (attest(0, 10), false),
+            (propose(287), true),
+            (propose(288), false),
+        ] {
+            assert_eq!(now.is_past(&claim, 32), past, "{claim:?}");
+        }
+        assert!(!Now::BeforeGenesis.is_past(&propose(0), 32));
+    }
+}

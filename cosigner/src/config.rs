@@ -38,7 +38,7 @@ pub struct Config {
     /// The chain; required where the network does not know it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub genesis_validators_root: Option<Root>,
-    /// Seconds since 1970; required where the network does not know it.
+    /// Seconds since 1970; required where the network does not know it and the clock is checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub genesis_time: Option<u64>,
     /// Whether claims are held against the clock.
@@ -160,12 +160,6 @@ impl Settings {
             config.genesis_validators_root,
             network.genesis_validators_root(),
         )?;
-        let genesis_s = agreed(
-            "genesis_time",
-            &config.network,
-            config.genesis_time,
-            network.genesis_time(),
-        )?;
         config::in_range("ledger_wait_ms", config.ledger_wait_ms, 10, 60_000)?;
         if let Some(promises_max) = config.promises_max {
             config::in_range("promises_max", promises_max, 1, 10_000_000)?;
@@ -174,17 +168,28 @@ impl Settings {
             sign: names("authority.sign", &config.authority.sign)?,
             administer: names("authority.administer", &config.authority.administer)?,
         };
-        config.genesis_validators_root = Some(root);
-        config.genesis_time = Some(genesis_s);
         let slots_per_epoch = network.slots_per_epoch();
-        let clock = match config.clock {
-            ClockSetting::Checked => Clock::Checked(ChainTime {
-                genesis_s,
-                slot: network.slot_duration(),
-                slots_per_epoch,
-            }),
-            ClockSetting::Unchecked => Clock::Unchecked,
+        let (configured, known) = (config.genesis_time, network.genesis_time());
+        let genesis_time = || agreed("genesis_time", &config.network, configured, known);
+        let (clock, genesis_time) = match config.clock {
+            ClockSetting::Checked => {
+                let genesis_s = genesis_time()?;
+                let slot = network.slot_duration();
+                (
+                    Clock::Checked(ChainTime {
+                        genesis_s,
+                        slot,
+                        slots_per_epoch,
+                    }),
+                    Some(genesis_s),
+                )
+            }
+            // Nothing is held against it, so nobody need know it.
+            ClockSetting::Unchecked if configured.or(known).is_none() => (Clock::Unchecked, None),
+            ClockSetting::Unchecked => (Clock::Unchecked, Some(genesis_time()?)),
         };
+        config.genesis_time = genesis_time;
+        config.genesis_validators_root = Some(root);
         Ok(Self {
             genesis_validators_root: root,
             clock,
@@ -244,4 +249,73 @@ fn names(key: &str, listed: &[String]) -> Result<BTreeSet<String>, ConfigError> 
         }
     }
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: &str = "genesis_validators_root = \"0x0707070707070707070707070707070707070707070707070707070707070707\"\n";
+
+    /// A network that knows neither its root nor its time.
+    fn settings(top: &str) -> Result<Settings, ConfigError> {
+        let directory = tempfile::tempdir().unwrap();
+        let network = directory.path().join("config.yaml");
+        let mut yaml = "PRESET_BASE: minimal\nSECONDS_PER_SLOT: 6\n\
+                        GENESIS_FORK_VERSION: 0x00000001\n"
+            .to_owned();
+        let forks = ["ALTAIR", "BELLATRIX", "CAPELLA", "DENEB", "ELECTRA"];
+        for (number, fork) in (1..).zip(forks) {
+            yaml += &format!("{fork}_FORK_VERSION: 0x0{number}000001\n{fork}_FORK_EPOCH: 0\n");
+        }
+        std::fs::write(&network, yaml).unwrap();
+        let text = format!(
+            "listen = \"127.0.0.1:0\"\nnetwork = \"{}\"\n{top}
+            [database.sqlite]\npath = \"d\"\n[vault]\npassphrase_file = \"p\"\n
+            [tls]\ncertificate = \"c\"\nkey = \"k\"\nca = \"a\"\n
+            [authority]\nsign = [\"s\"]\nadminister = [\"o\"]\n",
+            network.display()
+        );
+        Settings::new(config::parse("test", &text, ENVIRONMENT_PREFIX, [])?)
+    }
+
+    #[test]
+    fn what_a_network_does_not_say_must_be_configured() {
+        for (top, says) in [
+            (String::new(), Some("genesis_validators_root")),
+            (ROOT.to_owned(), Some("genesis_time")),
+            (format!("{ROOT}genesis_time = 5\n"), None),
+            (format!("{ROOT}clock = \"unchecked\"\n"), None),
+            (
+                "clock = \"unchecked\"\n".to_owned(),
+                Some("genesis_validators_root"),
+            ),
+        ] {
+            let error = settings(&top).err().map(|error| error.to_string());
+            assert_eq!(error.is_some(), says.is_some(), "{top}: {error:?}");
+            if let (Some(error), Some(says)) = (error, says) {
+                assert!(error.contains(says), "{top}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_is_unchecked_only_in_words() {
+        let checked = settings(&format!("{ROOT}genesis_time = 5\n")).unwrap();
+        let chain = ChainTime {
+            genesis_s: 5,
+            slot: Duration::from_secs(6),
+            slots_per_epoch: 8,
+        };
+        assert_eq!(checked.clock, Clock::Checked(chain));
+        let unchecked = settings(&format!("{ROOT}clock = \"unchecked\"\n")).unwrap();
+        assert_eq!(unchecked.clock, Clock::Unchecked);
+    }
+
+    #[test]
+    fn promises_are_bounded_by_validators_unless_configured() {
+        let settings = settings(&format!("{ROOT}genesis_time = 5\n")).unwrap();
+        assert_eq!(settings.promises_max(0), 100_000);
+        assert_eq!(settings.promises_max(50_000), 200_000);
+    }
 }

@@ -25,7 +25,7 @@ use crate::{
 /// How often the database is asked for newly imported shares.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
 /// How long calls that are under way may take when the process stops.
-const DRAIN_WAIT: Duration = Duration::from_secs(10);
+const DRAIN_WAIT: Duration = Duration::from_secs(5);
 
 /// What ends the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

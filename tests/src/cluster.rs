@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use threshold::{CommitteeSize, ShareIndex};
 
 use crate::{
-    http::Answer,
+    http::{self, Answer},
     process::{Process, eventually, free_port, program},
     vectors::NetworkLabel,
 };
@@ -419,23 +419,34 @@ impl Cluster {
 
     /// Kills every cosigner with SIGKILL and starts them again.
     pub async fn crash_cosigners(&mut self) {
-        for cosigner in self.cosigners.iter_mut().flatten() {
-            cosigner.kill();
+        let numbers: Vec<u64> = self.prepared.numbers().collect();
+        for number in &numbers {
+            self.cosigner(*number).kill();
         }
-        for cosigner in self.cosigners.iter_mut().flatten() {
-            cosigner.restart();
+        // What is said of them now is of the killed ones; it must be known that they are gone.
+        for number in &numbers {
+            self.health_says(*number, "DOWN").await;
         }
-        self.up(0).await;
-        // Promises begin two seconds after a start; until all are ready a request may lack a quorum.
-        eventually(
-            "every cosigner is ready again",
-            Duration::from_secs(20),
-            || async {
-                let health = self.get(0, "/healthcheck").await.json();
-                let checks = health["checks"].to_string();
-                !checks.contains("DOWN")
-            },
-        )
+        for number in &numbers {
+            self.cosigner(*number).restart();
+        }
+        for number in &numbers {
+            self.health_says(*number, "UP").await;
+        }
+    }
+
+    /// Waits until the first signer-api's health check says so of cosigner `number`.
+    pub async fn health_says(&self, number: u64, status: &str) {
+        let what = format!("cosigner-{number} is {status}");
+        eventually(&what, Duration::from_secs(30), || async {
+            let health = self.get(0, "/healthcheck").await.json();
+            let name = format!("cosigner-{number}");
+            let mut checks = health["checks"].as_array().into_iter().flatten();
+            checks.any(|check| {
+                check["id"].as_str().is_some_and(|id| id.ends_with(&name))
+                    && check["status"] == status
+            })
+        })
         .await;
     }
 
@@ -461,22 +472,25 @@ impl Cluster {
         Answer::of(request.send().await.unwrap()).await
     }
 
-    /// POSTs a body to a path of signer-api `number`.
+    /// POSTs a body to a path of signer-api `number`; without `accept` no such header is sent at all.
     pub async fn post(
         &self,
         number: usize,
         path: &str,
         accept: Option<&str>,
-        body: impl Into<reqwest::Body>,
+        body: impl Into<Vec<u8>>,
     ) -> Answer {
-        let mut request = self
-            .http
-            .post(format!("{}{path}", self.url(number)))
-            .body(body);
+        let (url, body) = (self.url(number), body.into());
         if let Some(accept) = accept {
-            request = request.header("accept", accept);
+            let request = self.http.post(format!("{url}{path}")).header("accept", accept);
+            return Answer::of(request.body(body).send().await.unwrap()).await;
         }
-        Answer::of(request.send().await.unwrap()).await
+        let address = url.replace("http://", "");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        http::raw(&address, &[head.into_bytes(), body].concat()).await
     }
 
     /// Posts a signing request for a validator, as JSON, to signer-api `number`.

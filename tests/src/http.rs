@@ -53,3 +53,26 @@ impl Answer {
         }
     }
 }
+
+/// Sends the bytes of one request as they are, for what no client library sends: no `Accept`, no `Host`.
+/// The request should say `Connection: close`.
+pub async fn raw(address: &str, request: &[u8]) -> Answer {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").expect("an answer has a head");
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let mut headers = reqwest::header::HeaderMap::new();
+    for line in lines {
+        let (name, value) = line.split_once(':').unwrap();
+        let name: reqwest::header::HeaderName = name.parse().unwrap();
+        headers.append(name, value.trim().parse().unwrap());
+    }
+    let content_type =
+        headers.get("content-type").map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
+    Answer { status, content_type, headers, body: body.to_owned() }
+}

@@ -26,33 +26,23 @@ async fn all_are_signed(cluster: &Cluster, epochs: std::ops::Range<u64>) {
 }
 
 async fn check_killed_and_hung(storage: Storage) {
-    let mut cluster = Cluster::start(Options {
-        storage,
-        ..Options::new(test_keys(3))
-    })
-    .await;
-    all_are_signed(&cluster, 1..3).await;
+    let mut cluster = Cluster::start(Options { storage, ..Options::new(test_keys(3)) }).await;
     for number in 1..=4 {
-        let epochs = number * 10..number * 10 + 2;
+        // Before and after it is known that the cosigner is gone, killed and hung.
+        let epoch = number * 10;
         cluster.cosigner(number).kill();
-        all_are_signed(&cluster, epochs.clone()).await;
+        all_are_signed(&cluster, epoch..epoch + 2).await;
+        cluster.health_says(number, "DOWN").await;
+        all_are_signed(&cluster, epoch + 2..epoch + 4).await;
         cluster.cosigner(number).restart();
-        ready(&cluster).await;
+        cluster.health_says(number, "UP").await;
         cluster.cosigner(number).freeze();
-        all_are_signed(&cluster, epochs.start + 2..epochs.end + 2).await;
+        all_are_signed(&cluster, epoch + 4..epoch + 6).await;
+        cluster.health_says(number, "DOWN").await;
+        all_are_signed(&cluster, epoch + 6..epoch + 8).await;
         cluster.cosigner(number).thaw();
-        ready(&cluster).await;
+        cluster.health_says(number, "UP").await;
     }
-}
-
-/// Waits until every cosigner says that it can sign.
-async fn ready(cluster: &Cluster) {
-    eventually(
-        "every cosigner is ready",
-        Duration::from_secs(30),
-        || async { !cluster.get(0, "/healthcheck").await.body.contains("DOWN") },
-    )
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,8 +55,7 @@ async fn one_killed_or_hung_cosigner_costs_no_duty_on_postgres() {
     check_killed_and_hung(Storage::Postgres).await;
 }
 
-/// A 3-of-4 committee whose cosigners 3 and 4 are the test's own: 3 is played honestly by a process
-/// in the other tests; here only 4 lies, with 3's share at hand.
+/// A 3-of-4 committee whose cosigner 4 lies, with cosigner 3's shares at hand.
 async fn check_liar(lie: Lie, reason: &str) {
     let mut options = Options::new(test_keys(3));
     options.absent = vec![4];
@@ -77,9 +66,7 @@ async fn check_liar(lie: Lie, reason: &str) {
     let certs = prepared.dir().join("certs");
     let task = liar::start(lie, package, other, address, &certs).await;
     let cluster = prepared.start().await;
-    ready(&cluster).await;
-    // Killing one honest cosigner makes the liar's partial matter only if it were taken: 2 honest
-    // ones are not enough, so with all three alive every request must succeed without the liar.
+    cluster.health_says(4, "UP").await;
     all_are_signed(&cluster, 1..8).await;
     let blamed = |text: &str| {
         text.lines().any(|line| {

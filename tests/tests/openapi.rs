@@ -148,6 +148,34 @@ async fn check_examples(cluster: &Cluster, document: &Value, seen: &mut Seen) {
     }
 }
 
+/// What is checked before routing, and what every route refuses: no `Host`, another one, an `Origin`,
+/// and too long a body.
+async fn check_refusals(cluster: &Cluster, document: &Value, seen: &mut Seen) {
+    let http = reqwest::Client::new();
+    let address = cluster.url(0).replace("http://", "");
+    for (template, item) in document["paths"].as_object().unwrap() {
+        let path = concrete(template, document);
+        for method in METHODS.iter().filter(|method| item.get(**method).is_some()) {
+            let verb = reqwest::Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let request = || http.request(verb.clone(), format!("{}{path}", cluster.url(0)));
+            let long = vec![b' '; 10 * 1024 * 1024 + 1];
+            for (status, request) in [
+                (403, request().header("origin", "http://page.example")),
+                (403, request().header("host", "elsewhere.example")),
+                (413, request().body(long)),
+            ] {
+                let answer = Answer::of(request.send().await.unwrap()).await;
+                assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
+                seen.note(method, template, document, &answer);
+            }
+            let head = format!("{verb} {path} HTTP/1.1\r\nConnection: close\r\n\r\n");
+            let answer = tests::http::raw(&address, head.as_bytes()).await;
+            assert_eq!(answer.status, 400, "{method} {path}: {answer:?}");
+            seen.note(method, template, document, &answer);
+        }
+    }
+}
+
 async fn check_routes(cluster: &Cluster, document: &Value, seen: &mut Seen) {
     for (template, item) in document["paths"].as_object().unwrap() {
         let path = concrete(template, document);
@@ -271,6 +299,7 @@ async fn the_document_says_exactly_what_is_served() {
     let mut seen = Seen::default();
     check_examples(&cluster, &document, &mut seen).await;
     check_routes(&cluster, &document, &mut seen).await;
+    check_refusals(&cluster, &document, &mut seen).await;
     check_rare_statuses(&mut cluster, &document, &mut seen).await;
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in METHODS.iter().filter(|method| item.get(**method).is_some()) {

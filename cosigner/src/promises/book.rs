@@ -79,7 +79,9 @@ impl PromiseBook {
                 book: Arc::clone(self),
                 duty,
             }),
-            answer => Err(answer),
+            answer @ (SignAnswer::Outbid(_) | SignAnswer::NotPromised | SignAnswer::TooLate) => {
+                Err(answer)
+            }
         }
     }
 

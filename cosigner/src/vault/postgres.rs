@@ -137,8 +137,10 @@ pub(super) async fn add(
         let row = transaction.query_typed_opt(RAISE_GENERATION, &[]).await?;
         let generation: i64 = row.ok_or(VaultError::Header("there is none"))?.try_get(0)?;
         let validators: Vec<&[u8]> = rows.iter().map(|row| row.validator.as_slice()).collect();
-        let held = [(&validators as _, Type::BYTEA_ARRAY)];
-        if let Some(row) = transaction.query_typed_opt(FIND_SHARES, &held).await? {
+        let held = transaction
+            .query_typed_opt(FIND_SHARES, &[(&validators, Type::BYTEA_ARRAY)])
+            .await?;
+        if let Some(row) = held {
             return Err(VaultError::AlreadyHeld(validator(row.try_get(0)?)?));
         }
         for row in &rows {

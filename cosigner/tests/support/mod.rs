@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub(crate) mod running;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -21,17 +23,17 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use tempfile::TempDir;
 use threshold::ShareIndex;
 
-pub const SERVER: &str = "cosigner-1";
-pub const SIGNER: &str = "signer-api";
-pub const OPERATOR: &str = "operator";
+pub(crate) const SERVER: &str = "cosigner-1";
+pub(crate) const SIGNER: &str = "signer-api";
+pub(crate) const OPERATOR: &str = "operator";
 
-pub struct Home {
+pub(crate) struct Home {
     directory: TempDir,
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Home {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         daemon::install_crypto_provider();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -47,23 +49,23 @@ impl Home {
         home
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         fs::write(self.path(name), text).unwrap();
         self.path(name)
     }
 
-    pub fn secret(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn secret(&self, name: &str, text: &str) -> PathBuf {
         let path = self.write(name, text);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         path
     }
 
     /// A certificate for a DNS name, for either side.
-    pub fn certificate(&self, name: &str) -> TlsFiles {
+    pub(crate) fn certificate(&self, name: &str) -> TlsFiles {
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
@@ -75,7 +77,7 @@ impl Home {
     }
 
     /// A configuration that works; `change` replaces parts of its text.
-    pub fn config(&self, change: &[(&str, &str)]) -> PathBuf {
+    pub(crate) fn config(&self, change: &[(&str, &str)]) -> PathBuf {
         let at = |name| self.path(name).display().to_string();
         let mut text = format!(
             r#"listen = "127.0.0.1:0"
@@ -111,7 +113,7 @@ administer = ["{OPERATOR}"]
     }
 
     /// Seals a package; `cosigner import` reads it with the passphrase file of [`Home::new`].
-    pub fn package(&self, name: &str, package: &Package) -> PathBuf {
+    pub(crate) fn package(&self, name: &str, package: &Package) -> PathBuf {
         let passphrase = Passphrase::read(&self.path("package.passphrase")).unwrap();
         let bytes = package::seal(package, &passphrase, &mut entropy).unwrap();
         fs::write(self.path(name), bytes).unwrap();
@@ -119,7 +121,7 @@ administer = ["{OPERATOR}"]
     }
 
     /// Runs `cosigner import` with further arguments.
-    pub fn import(&self, config: &Path, package: &Path, more: &[&str]) -> Output {
+    pub(crate) fn import(&self, config: &Path, package: &Path, more: &[&str]) -> Output {
         let passphrase = self.path("package.passphrase");
         let mut arguments = vec!["import", "--config", config.to_str().unwrap()];
         arguments.extend(["--package", package.to_str().unwrap()]);
@@ -129,16 +131,16 @@ administer = ["{OPERATOR}"]
     }
 }
 
-pub fn entropy(bytes: &mut [u8]) {
+pub(crate) fn entropy(bytes: &mut [u8]) {
     getrandom::fill(bytes).unwrap();
 }
 
-pub fn index(value: u64) -> ShareIndex {
+pub(crate) fn index(value: u64) -> ShareIndex {
     ShareIndex::new(value).unwrap()
 }
 
 /// Splits a new key 2-of-3, among the members 1, 2 and 3.
-pub fn new_key() -> Split {
+pub(crate) fn new_key() -> Split {
     let mut seed = [0; 32];
     entropy(&mut seed);
     let members: BTreeSet<ShareIndex> = [1, 2, 3].map(index).into();
@@ -146,7 +148,7 @@ pub fn new_key() -> Split {
 }
 
 /// The package of member 1, and the validators in it.
-pub fn package_of(splits: Vec<Split>) -> (Package, Vec<PublicKey>) {
+pub(crate) fn package_of(splits: Vec<Split>) -> (Package, Vec<PublicKey>) {
     let validators = splits
         .iter()
         .map(|split| split.committee.group_key())
@@ -166,14 +168,14 @@ pub fn package_of(splits: Vec<Split>) -> (Package, Vec<PublicKey>) {
     )
 }
 
-pub fn cosigner(arguments: &[&str]) -> Output {
+pub(crate) fn cosigner(arguments: &[&str]) -> Output {
     command().args(arguments).output().unwrap()
 }
 
-pub fn command() -> Command {
+pub(crate) fn command() -> Command {
     Command::new(env!("CARGO_BIN_EXE_cosigner"))
 }
 
-pub fn errors(output: &Output) -> String {
+pub(crate) fn errors(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

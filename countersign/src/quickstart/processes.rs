@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 /// How long a process may take to drain and stop before it is killed.
 const STOP_WAIT: Duration = Duration::from_secs(10);
@@ -20,6 +20,8 @@ pub(super) struct Running {
     name: String,
     log: PathBuf,
     child: Child,
+    /// Open as long as the process shall run; `Child` would close it in `wait`.
+    stdin: Option<ChildStdin>,
 }
 
 /// This executable, run as one of the two servers (`countersign cosigner …`).
@@ -51,7 +53,7 @@ impl Running {
             .append(true)
             .open(log)
             .with_context(|| format!("{} cannot be written", log.display()))?;
-        let child = ourselves(arguments)?
+        let mut child = ourselves(arguments)?
             // A group of its own: Ctrl-C on the terminal is for quickstart, which stops them in order.
             .process_group(0)
             .stdin(Stdio::piped())
@@ -59,10 +61,12 @@ impl Running {
             .stderr(output)
             .spawn()
             .with_context(|| format!("{name} could not be started"))?;
+        let stdin = child.stdin.take();
         Ok(Self {
             name: name.to_owned(),
             log: log.to_owned(),
             child,
+            stdin,
         })
     }
 
@@ -89,7 +93,7 @@ impl Running {
 
     /// Lets the process drain and waits for its end; kills it only if it does not come.
     pub(super) async fn stop(mut self) {
-        drop(self.child.stdin.take());
+        drop(self.stdin.take());
         if tokio::time::timeout(STOP_WAIT, self.child.wait())
             .await
             .is_err()

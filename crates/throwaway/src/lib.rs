@@ -265,11 +265,20 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
+    /// Has the server quit, frozen or not: killed, it would leave its shared memory behind.
     fn drop(&mut self) {
-        if let Some(mut server) = self.server.take() {
-            signal_family(server.id(), Signal::KILL);
-            // Reaped, so that nothing of it holds the directory that goes next.
-            let _reaped = server.wait();
+        let Some(mut server) = self.server.take() else {
+            return;
+        };
+        // It may have ended by itself.
+        let _gone = kill_process(pid(server.id()), Signal::QUIT);
+        signal_family(server.id(), Signal::CONT);
+        let deadline = Instant::now() + SERVER_WAIT;
+        while !matches!(server.try_wait(), Ok(Some(_))) {
+            if Instant::now() >= deadline {
+                signal_family(server.id(), Signal::KILL);
+            }
+            std::thread::sleep(POLL_PAUSE);
         }
     }
 }

@@ -2,9 +2,13 @@
 
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
-use duty::{Duty, Epoch, ForkVersion, Root, SigningOrder};
-use threshold::round::{Event, FailureReason};
+use duty::{BeaconBlockHeader, Duty, Epoch, ForkVersion, Root, SigningOrder, Slot};
+use threshold::{
+    Ballot,
+    round::{Event, FailureReason},
+};
 use tokio::{sync::mpsc, time::Instant};
+use wire::proto::refusal::Reason;
 
 use super::*;
 use crate::testing::{Manner, Peers, eventually, metrics, shown};
@@ -113,27 +117,69 @@ async fn what_has_expired_is_not_sent() {
     assert_eq!(peers.peers[0].signatures.load(Ordering::Relaxed), 0);
 }
 
+/// An ask for a promise of a block at `slot`.
+fn block(peers: &Peers, slot: u64) -> (Ask, mpsc::UnboundedReceiver<Event>) {
+    let root = Root([4; 32]);
+    let duty = Duty::Block(BeaconBlockHeader {
+        slot: Slot(slot),
+        proposer_index: 1,
+        parent_root: root,
+        state_root: root,
+        body_root: root,
+    });
+    let order = SigningOrder {
+        duty,
+        ..(*randao(peers, 0)).clone()
+    };
+    let ballot = Ballot {
+        round: 0,
+        root: order.signing_root(),
+    };
+    let (ask, answer) = ask(Arc::new(order), LONG);
+    (
+        Ask {
+            ballot: Some(ballot),
+            ..ask
+        },
+        answer,
+    )
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_cannot_be_understood_are_blamed() {
     let peers = Peers::start(2, 2, 1).await;
-    for manner in [Manner::Short, Manner::Miscounting] {
+    for (manner, promise) in [
+        (Manner::Short, false),
+        (Manner::Miscounting, false),
+        (Manner::Miscounting, true),
+        (Manner::Overbidding, true),
+        (Manner::Refusing(Reason::Unspecified), true),
+    ] {
         let (metrics, registry) = metrics();
         let cosigners = Cosigners::open(&peers.config, &metrics).unwrap();
+        let link = &cosigners.links()[1];
         peers.behave(1, manner);
-        let (ask, mut answer) = ask(randao(&peers, 1), LONG);
-        cosigners.links()[1].sign(ask);
+        let mut answer = if promise {
+            let (ask, answer) = block(&peers, 7);
+            link.promise(ask);
+            answer
+        } else {
+            let (ask, answer) = ask(randao(&peers, 1), LONG);
+            link.sign(ask);
+            answer
+        };
         assert_eq!(
             reason(answer.recv().await),
             FailureReason::Faulty,
             "{manner:?}"
         );
-        let blamed =
-            "countersign_cosigner_blamed_total{cosigner=\"cosigner-2\",reason=\"reply\"} 1";
+        let blamed = "cosigner_blamed_total{cosigner=\"cosigner-2\",reason=\"reply\"} 1";
         assert!(
             shown(&registry).contains(blamed),
             "{manner:?}: {}",
             shown(&registry)
         );
+        assert!(link.is_doubted() && !cosigners.links()[0].is_doubted());
     }
 }
 

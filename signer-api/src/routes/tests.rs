@@ -397,3 +397,26 @@ async fn dashboards_find_web3signers_names_and_ours() {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn healthcheck_asks_for_a_threshold_of_every_committee() {
+    // 3-of-3 where only 2-of-3 was configured as the least.
+    let mut peers = Peers::start(3, 3, 1).await;
+    peers.config.threshold_min = 2;
+    let setting = Setting::with(peers).discovered().await;
+    let all = || {
+        setting
+            .app
+            .validators
+            .snapshot()
+            .shapes()
+            .iter()
+            .all(|s| s.members.len() == 3)
+    };
+    eventually("all three report", all).await;
+    assert_eq!(setting.get("/healthcheck", &[]).await.status, 200);
+    *setting.peers.peers[0].ready.lock() = false;
+    let link = &setting.app.cosigners.links()[0];
+    eventually("one is not ready", || !link.health().is_ready()).await;
+    assert_eq!(setting.get("/healthcheck", &[]).await.status, 503);
+}

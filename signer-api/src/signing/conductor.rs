@@ -6,7 +6,7 @@ use duty::{SigningOrder, SigningRoot};
 use rand::RngExt;
 use threshold::{
     CombineError, PartialSignature, ShareIndex, Signature,
-    round::{Effect, Event, Mode, Peer, Round, Terms},
+    round::{Effect, Event, Mode, Peer, Round, Terms, Verdict},
 };
 use tokio::{
     sync::mpsc,
@@ -83,7 +83,13 @@ pub(super) async fn conduct(
             match conductor.obey(effect).await {
                 Next::GoOn => {}
                 Next::Tell(event) => told = Some(event),
-                Next::End(outcome) => return outcome,
+                Next::Refused(verdict) => return Err(verdict),
+                Next::Signed(signature) => {
+                    for effect in round.handle(start.elapsed(), Event::Combined) {
+                        conductor.obey(effect).await;
+                    }
+                    return Ok(signature);
+                }
             }
         }
         let event = match told {
@@ -120,7 +126,8 @@ fn hedge(shared: &Shared, members: &[(Peer, ShareIndex)], threshold: usize) -> D
 enum Next {
     GoOn,
     Tell(Event),
-    End(Outcome),
+    Refused(Verdict),
+    Signed(Signature),
 }
 
 struct Conductor<'a> {
@@ -185,7 +192,7 @@ impl Conductor<'_> {
                 self.retry = Some(self.start + pause);
                 Next::GoOn
             }
-            Effect::Finish(verdict) => Next::End(Err(verdict)),
+            Effect::Finish(verdict) => Next::Refused(verdict),
         }
     }
 
@@ -221,7 +228,7 @@ impl Conductor<'_> {
             self.shared.cpu.run(self.urgency, job).await;
         self.shared.metrics.stage(Stage::Combine, began.elapsed());
         match combined {
-            Some(Ok(signature)) => Next::End(Ok(signature)),
+            Some(Ok(signature)) => Next::Signed(signature),
             Some(Err(CombineError::Blame(indices))) => Next::Tell(Event::Blamed(indices)),
             Some(Err(error)) => {
                 tracing::error!(%error, "partials could not be combined");

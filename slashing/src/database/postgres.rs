@@ -20,7 +20,7 @@ use schema::{READ_CHAIN, bind, migrate};
 
 mod schema;
 
-/// How long one attempt to connect may take, the server's greeting included.
+/// How long an attempt to connect may take per host, the server's greeting included.
 const CONNECT_WAIT: Duration = Duration::from_secs(2);
 /// How long the server may leave sent bytes unacknowledged before the connection counts as lost.
 const UNACKNOWLEDGED_WAIT: Duration = Duration::from_secs(5);
@@ -95,9 +95,9 @@ impl PostgresDatabase {
 }
 
 /// A session of the ledger: look rows up by their keys whatever the statistics say, and compile
-/// nothing for that; wait for a
-/// commit to be on disk even where the server's default is not to; and let the server end a
-/// transaction whose client is gone, so that it does not hold rows for hours.
+/// nothing for that; wait for a commit to be on disk even where the server's default is not to;
+/// and let the server end a transaction whose client is gone, so that it does not hold rows for
+/// hours.
 const SET_SESSION: &str = "/* set_session */
 SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;
 SET idle_in_transaction_session_timeout = '10s';
@@ -192,7 +192,8 @@ impl Server {
                 None => connect(&self.config, NoTls).await,
             }
         };
-        timeout(CONNECT_WAIT, connecting)
+        let hosts = u32::try_from(self.config.get_hosts().len()).unwrap_or(u32::MAX);
+        timeout(CONNECT_WAIT.saturating_mul(hosts.max(1)), connecting)
             .await
             .map_err(|_| DatabaseError::Unavailable("the server does not answer".to_owned()))?
             .map_err(unavailable)

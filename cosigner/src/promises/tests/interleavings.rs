@@ -131,7 +131,9 @@ impl Search {
                         }
                         PromiseAnswer::Held => Asked::Reading,
                         PromiseAnswer::Fenced => Asked::Pending,
-                        _ => Asked::Over,
+                        PromiseAnswer::Outbid(_)
+                        | PromiseAnswer::Full
+                        | PromiseAnswer::Starting => Asked::Over,
                     };
                     next.push(changed);
                 }

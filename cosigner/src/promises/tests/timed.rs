@@ -133,7 +133,7 @@ impl World {
     }
 
     /// Runs until nothing happens any more; whether some root can still reach t.
-    fn is_live_at_the_end(mut self) -> bool {
+    fn stays_live(mut self) -> bool {
         while let Some(((at, _), event)) = self.events.pop_first() {
             self.now = at;
             self.apply(event);
@@ -244,7 +244,7 @@ impl World {
 fn restarts_and_forgotten_duties_leave_nothing_stuck() {
     for seed in 0..RUNS {
         assert!(
-            World::new(seed, Restart::AfterThePause).is_live_at_the_end(),
+            World::new(seed, Restart::AfterThePause).stays_live(),
             "seed {seed}"
         );
     }
@@ -252,7 +252,7 @@ fn restarts_and_forgotten_duties_leave_nothing_stuck() {
 
 #[test]
 fn without_the_start_pause_some_restart_leaves_a_duty_stuck() {
-    let stuck = (0..RUNS).find(|&seed| !World::new(seed, Restart::AtOnce).is_live_at_the_end());
+    let stuck = (0..RUNS).find(|&seed| !World::new(seed, Restart::AtOnce).stays_live());
     println!("stuck at seed {stuck:?}");
     assert!(stuck.is_some());
 }

@@ -95,7 +95,7 @@ impl Round {
                 round,
                 failure,
             } => self.failed(peer, round, failure),
-            Event::Combined => self.phase = Phase::Done,
+            Event::Combined => self.combined(&mut effects),
             Event::Blamed(indices) => self.blamed(now, &indices, &mut effects),
             Event::Woken => self.wake = None,
             Event::Retry => {
@@ -174,6 +174,23 @@ impl Round {
             && let Some(member) = self.able(peer)
         {
             member.stage = Stage::Failed(failure);
+        }
+    }
+
+    /// There is one valid partial for an index: who claimed it and gave another is to blame.
+    fn combined(&mut self, effects: &mut Vec<Effect>) {
+        self.phase = Phase::Done;
+        let used = self.chosen().into_iter();
+        let used: Vec<&Member> = used
+            .filter_map(|position| self.members.get(position))
+            .collect();
+        let liars = self.members.iter().filter(|member| {
+            let valid = used.iter().find(|other| other.index == member.index);
+            member.partial.is_some() && valid.is_some_and(|valid| valid.partial != member.partial)
+        });
+        let liars: Vec<Peer> = liars.map(|member| member.peer).collect();
+        if !liars.is_empty() {
+            effects.push(Effect::Blame(liars));
         }
     }
 

@@ -399,6 +399,17 @@ fn a_disputed_index_is_asked_of_both_counts_once_and_the_liar_is_blamed() {
 }
 
 #[test]
+fn another_partial_for_an_index_than_the_valid_one_is_blamed() {
+    let mut bench = open_claims(Mode::Direct, 3, 4, &[1, 1, 3, 4]);
+    for peer in 0..4 {
+        bench.sign(1, peer);
+    }
+    bench.tell(2, Event::Combined);
+    assert!(bench.effects.contains(&Effect::Blame(vec![Peer(1)])));
+    assert!(bench.round.is_done());
+}
+
+#[test]
 fn a_liars_refusal_in_anothers_name_is_no_vote() {
     let mut bench = open_claims(Mode::Promised, 3, 4, &[1, 1, 3, 4]);
     bench.refuse(1, 1, RefusalReason::Slashable);
