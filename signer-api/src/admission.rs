@@ -1,8 +1,8 @@
 //! How much is taken on at once. More is answered, not absorbed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes};
 use futures_util::StreamExt;
 use http::HeaderMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -12,6 +12,11 @@ pub(crate) const BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
 
 /// Memory for bodies is counted in pieces of this many bytes.
 const PIECE_BYTES: usize = 1024;
+
+/// How much of a body that is too long is read and thrown away, so that a client that writes before
+/// it reads gets its answer and not a broken connection; and for how long.
+const DISCARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
+const DISCARD_WAIT: Duration = Duration::from_secs(5);
 
 /// Why a request was not taken on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +74,7 @@ impl Admission {
             .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
         let expected = announced.unwrap_or(BODY_BYTES_MAX);
         if expected > BODY_BYTES_MAX {
+            discard(body.into_data_stream()).await;
             return Err(Turned::TooLarge);
         }
         let pieces = u32::try_from(expected.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
@@ -82,6 +88,20 @@ impl Admission {
     }
 }
 
+/// Reads the rest of a body that will not be used, within bounds.
+pub(crate) async fn discard(mut pieces: BodyDataStream) {
+    let reading = async {
+        let mut bytes = 0_usize;
+        while let Some(Ok(piece)) = pieces.next().await {
+            bytes = bytes.saturating_add(piece.len());
+            if bytes > DISCARDED_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_WAIT, reading).await;
+}
+
 /// The whole body, which is mostly one piece and then not copied.
 async fn collect(body: Body, bytes_max: usize) -> Result<Bytes, Turned> {
     let mut pieces = body.into_data_stream();
@@ -91,6 +111,7 @@ async fn collect(body: Body, bytes_max: usize) -> Result<Bytes, Turned> {
         let piece = piece.map_err(|_| Turned::Broken)?;
         let so_far = whole.as_ref().map_or(joined.len(), Bytes::len);
         if so_far.saturating_add(piece.len()) > bytes_max {
+            discard(pieces).await;
             return Err(Turned::TooLarge);
         }
         match whole.take() {

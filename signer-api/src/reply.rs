@@ -199,7 +199,6 @@ impl IntoResponse for Refused {
         let mut body = json!({"code": status.as_u16(), "message": message, "error": message});
         if let (Some(reason), Some(members)) = (reason, body.as_object_mut()) {
             let id = format!("{:016x}", rand::random::<u64>());
-            if cfg!(test) { eprintln!("DETAIL {reason} {detail}"); }
             warn!(
                 request_id = id,
                 reason, detail, "a request could not be answered"

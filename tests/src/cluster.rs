@@ -482,7 +482,10 @@ impl Cluster {
     ) -> Answer {
         let (url, body) = (self.url(number), body.into());
         if let Some(accept) = accept {
-            let request = self.http.post(format!("{url}{path}")).header("accept", accept);
+            let request = self
+                .http
+                .post(format!("{url}{path}"))
+                .header("accept", accept);
             return Answer::of(request.body(body).send().await.unwrap()).await;
         }
         let address = url.replace("http://", "");

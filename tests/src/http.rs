@@ -65,14 +65,28 @@ pub async fn raw(address: &str, request: &[u8]) -> Answer {
     let text = String::from_utf8(bytes).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").expect("an answer has a head");
     let mut lines = head.lines();
-    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let status = lines
+        .next()
+        .unwrap()
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
     let mut headers = reqwest::header::HeaderMap::new();
     for line in lines {
         let (name, value) = line.split_once(':').unwrap();
         let name: reqwest::header::HeaderName = name.parse().unwrap();
         headers.append(name, value.trim().parse().unwrap());
     }
-    let content_type =
-        headers.get("content-type").map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default();
-    Answer { status, content_type, headers, body: body.to_owned() }
+    let content_type = headers
+        .get("content-type")
+        .map(|v| v.to_str().unwrap().to_owned())
+        .unwrap_or_default();
+    Answer {
+        status,
+        content_type,
+        headers,
+        body: body.to_owned(),
+    }
 }

@@ -59,7 +59,10 @@ async fn trap_1_content_is_negotiated_as_every_client_expects() {
         );
     }
     for path in ["/api/v1/eth2/publicKeys", "/healthcheck"] {
-        let answer = cluster.get(0, path).await;
+        let request = reqwest::Client::new().get(format!("{}{path}", cluster.url(0)));
+        let answer = request.header("accept", "text/plain").send().await.unwrap();
+        let answer = tests::http::Answer::of(answer).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
         assert!(
             answer.content_type.starts_with("application/json"),
             "{answer:?}"
@@ -290,7 +293,11 @@ async fn trap_12_paths_and_keys_are_taken_in_every_form() {
         assert_eq!(answer.status, 200, "{path} {answer:?}");
     }
     assert_eq!(cluster.get(0, "//api/v1/eth2/publicKeys").await.status, 200);
-    for path in ["/api/v1/eth2/sign/12345", "/api/v1/eth2/sign/0x"] {
+    for path in [
+        "/api/v1/eth2/sign/12345",
+        "/api/v1/eth2/sign/0x",
+        "/api/v1/eth2/sign/%ff",
+    ] {
         assert_eq!(
             cluster
                 .post(0, path, None, randao(1).to_string())

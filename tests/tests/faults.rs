@@ -26,7 +26,11 @@ async fn all_are_signed(cluster: &Cluster, epochs: std::ops::Range<u64>) {
 }
 
 async fn check_killed_and_hung(storage: Storage) {
-    let mut cluster = Cluster::start(Options { storage, ..Options::new(test_keys(3)) }).await;
+    let mut cluster = Cluster::start(Options {
+        storage,
+        ..Options::new(test_keys(3))
+    })
+    .await;
     for number in 1..=4 {
         // Before and after it is known that the cosigner is gone, killed and hung.
         let epoch = number * 10;

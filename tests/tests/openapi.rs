@@ -168,6 +168,16 @@ async fn check_refusals(cluster: &Cluster, document: &Value, seen: &mut Seen) {
                 assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
                 seen.note(method, template, document, &answer);
             }
+            if item[*method]["responses"].get("406").is_some() {
+                let answer = request()
+                    .header("accept", "image/png")
+                    .send()
+                    .await
+                    .unwrap();
+                let answer = Answer::of(answer).await;
+                assert_eq!(answer.status, 406, "{method} {path}: {answer:?}");
+                seen.note(method, template, document, &answer);
+            }
             let head = format!("{verb} {path} HTTP/1.1\r\nConnection: close\r\n\r\n");
             let answer = tests::http::raw(&address, head.as_bytes()).await;
             assert_eq!(answer.status, 400, "{method} {path}: {answer:?}");
@@ -273,8 +283,10 @@ async fn check_rare_statuses(cluster: &mut Cluster, document: &Value, seen: &mut
     for number in [1, 2] {
         cluster.cosigner(number).kill();
     }
-    let later = body.to_string().replace("421875", "421877");
-    let answer = cluster.post(0, &path, None, later).await;
+    let mut later = body.clone();
+    later.as_object_mut().unwrap().remove("signingRoot");
+    later["randao_reveal"]["epoch"] = "421877".into();
+    let answer = cluster.post(0, &path, None, later.to_string()).await;
     same_shape("500", &documented("500"), &answer);
     seen.note("post", SIGN, document, &answer);
     eventually(

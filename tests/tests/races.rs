@@ -27,7 +27,11 @@ async fn ask(cluster: &Cluster, signer: usize, validator: &PublicKey, request: &
 }
 
 async fn check(storage: Storage) {
-    let options = Options { storage, signers: 2, ..Options::new(test_keys(VALIDATORS)) };
+    let options = Options {
+        storage,
+        signers: 2,
+        ..Options::new(test_keys(VALIDATORS))
+    };
     let cluster = Cluster::start(options).await;
     let mut wrong = Vec::new();
     for target in 1..=DUTIES {
@@ -60,7 +64,11 @@ async fn check(storage: Storage) {
             assert_eq!(never.status, 412, "{never:?}");
         }
     }
-    assert!(wrong.is_empty(), "{} of 1000 duties: {wrong:#?}", wrong.len());
+    assert!(
+        wrong.is_empty(),
+        "{} of 1000 duties: {wrong:#?}",
+        wrong.len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,11 +4,12 @@ use std::{
     fs::{self, DirBuilder},
     io::Write,
     net::{SocketAddr, TcpListener},
+    ops::Range,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use daemon::network::Network;
 use duty::Root;
 use threshold::CommitteeSize;
@@ -25,6 +26,10 @@ pub(super) fn numbers(size: CommitteeSize) -> impl Iterator<Item = u64> {
     (1..).take(size.members())
 }
 
+/// Where ports are looked for, and how often at most.
+const PORTS: Range<u16> = 20_000..32_000;
+const PORT_TRIES: usize = 1_000;
+
 /// Where the processes listen, chosen anew at every start.
 pub(super) struct Ports {
     cosigners: Vec<SocketAddr>,
@@ -32,16 +37,26 @@ pub(super) struct Ports {
 }
 
 impl Ports {
-    /// Takes ports that nobody listens on at the moment.
+    /// Takes ports that nobody listens on at the moment, below those that systems give to outgoing
+    /// connections, so that none is taken before the process it is for listens.
     pub(super) fn choose(cosigners: usize) -> anyhow::Result<Self> {
-        let held: Vec<TcpListener> = (0..=cosigners)
-            .map(|_| TcpListener::bind(("127.0.0.1", 0)))
-            .collect::<Result<_, _>>()
-            .context("no free loopback port")?;
+        let mut held = Vec::new();
+        for _ in 0..PORT_TRIES {
+            if let Ok(socket) = TcpListener::bind(("127.0.0.1", rand::random_range(PORTS))) {
+                held.push(socket);
+            }
+            if held.len() > cosigners {
+                break;
+            }
+        }
         let mut addresses: Vec<SocketAddr> = held
             .iter()
             .map(TcpListener::local_addr)
             .collect::<Result<_, _>>()?;
+        ensure!(
+            addresses.len() > cosigners,
+            "no free loopback ports in {PORTS:?}"
+        );
         let metrics = addresses.pop().context("no free loopback port")?;
         Ok(Self {
             cosigners: addresses,

@@ -11,7 +11,7 @@ use http::{HeaderMap, Uri, header, uri::PathAndQuery};
 
 use super::App;
 use crate::{
-    admission::{BODY_BYTES_MAX, Turned},
+    admission::{BODY_BYTES_MAX, Turned, discard},
     reply::Refused,
 };
 
@@ -19,7 +19,10 @@ use crate::{
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     match check(&app, &request) {
         Ok(()) => next.run(request).await,
-        Err(refused) => refused.into_response(),
+        Err(refused) => {
+            discard(request.into_body().into_data_stream()).await;
+            refused.into_response()
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
 use duty::PublicKey;
@@ -31,10 +31,12 @@ const UNKNOWN_TYPE: &str = "unknown";
 
 pub(super) async fn sign(
     State(app): State<Arc<App>>,
-    Path(identifier): Path<String>,
+    identifier: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    // What is not even text is no key, and as unknown as any other.
+    let identifier = identifier.map_or_else(|_| String::new(), |Path(text)| text);
     let mut kind = UNKNOWN_TYPE;
     let signed = answer(&app, &identifier, &headers, body, &mut kind).await;
     let response = match signed {

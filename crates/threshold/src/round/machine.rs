@@ -99,7 +99,7 @@ impl Round {
             Event::Blamed(indices) => self.blamed(now, &indices, &mut effects),
             Event::Woken => self.wake = None,
             Event::Retry => {
-                if self.phase == Phase::Waiting {
+                if self.phase == Phase::Waiting && now < self.terms.deadline {
                     self.round = self.highest.saturating_add(1);
                     self.begin(now, &mut effects);
                 }
@@ -237,7 +237,7 @@ impl Round {
             return;
         }
         if now >= self.terms.deadline {
-            return self.finish_unavailable(FailureReason::Deadline, self.trouble(), effects);
+            return self.finish_unavailable(self.main_trouble(), self.trouble(), effects);
         }
         if self.phase != Phase::Combining {
             self.step(now, effects);
@@ -251,7 +251,7 @@ impl Round {
         if self.holding().len() >= self.terms.threshold {
             return self.combine(effects);
         }
-        if let Some(verdict) = self.verdict() {
+        if let Some(verdict) = self.verdict(now) {
             self.phase = Phase::Done;
             return effects.push(Effect::Finish(verdict));
         }
@@ -423,12 +423,7 @@ impl Round {
         self.attempts = self.attempts.saturating_add(1);
         let earliest = now.saturating_add(least);
         if earliest >= self.terms.deadline {
-            let reason = if outbid {
-                FailureReason::Contended
-            } else {
-                self.main_failure()
-            };
-            return self.finish_unavailable(reason, self.trouble(), effects);
+            return self.finish_unavailable(self.main_trouble(), self.trouble(), effects);
         }
         self.phase = Phase::Waiting;
         let latest = now.saturating_add(most).min(self.terms.deadline);

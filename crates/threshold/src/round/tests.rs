@@ -415,6 +415,8 @@ fn a_liars_refusal_in_anothers_name_is_no_vote() {
     bench.refuse(1, 1, RefusalReason::Slashable);
     assert_eq!(bench.verdict(), None);
     bench.refuse(1, 3, RefusalReason::Slashable);
+    assert_eq!(bench.verdict(), None, "the others may still say why not");
+    bench.tell(HEDGE, Event::Woken);
     assert_eq!(bench.unavailable(), Some(FailureReason::TooFewShares));
 }
 
@@ -465,6 +467,7 @@ fn a_validator_is_not_found_only_if_nobody_knows_it() {
     let mut others_refuse = open(Mode::Direct, 2, 3);
     others_refuse.refuse(1, 0, NotFound);
     others_refuse.refuse(1, 1, NotAllowed);
+    others_refuse.tell(1 + HEDGE, Event::Woken);
     assert_eq!(
         others_refuse.unavailable(),
         Some(FailureReason::TooFewShares)
@@ -516,4 +519,23 @@ fn those_that_are_doubted_are_asked_last_but_not_waited_for() {
     let mut failing = promised();
     failing.fail(2, 3, 0, FailureReason::Unreachable);
     assert_eq!(failing.asked_to_sign(), [1, 2, 0]);
+}
+
+#[test]
+fn a_retry_that_comes_with_the_deadline_changes_no_reason() {
+    let mut bench = open(Mode::Direct, 2, 2);
+    bench.fail(1_100, 0, 0, FailureReason::Unreachable);
+    assert_eq!(bench.retry(), [(ms(1_150), ms(1_200))]);
+    bench.tell(DEADLINE, Event::Retry);
+    assert_eq!(bench.unavailable(), Some(FailureReason::Unreachable));
+}
+
+#[test]
+fn of_a_committee_half_known_the_known_half_is_heard() {
+    // Two of three are known, and both signed another message.
+    let mut bench = open_claims(Mode::Promised, 2, 3, &[1, 2]);
+    bench.promise(1, 0, 0, Some(OTHER));
+    assert_eq!(bench.verdict(), None);
+    bench.promise(1, 1, 0, Some(OTHER));
+    assert_eq!(bench.refused(), Some(RefusalReason::Slashable));
 }

@@ -56,6 +56,10 @@ impl Round {
 
     /// Whether this ballot cannot, or most likely will not, bring a threshold of partials.
     pub(super) fn is_hopeless(&self, now: Duration) -> bool {
+        if self.too_few_able() {
+            // The verdict will say so; no ballot helps.
+            return false;
+        }
         let (mut possible, mut prompt) = (self.holding(), self.holding());
         let mut another_ballot_may_help = false;
         let open = self.sign_window_open(now);
@@ -83,7 +87,7 @@ impl Round {
     }
 
     /// Whether enough members have answered for good that it will never be signed.
-    pub(super) fn verdict(&self) -> Option<Verdict> {
+    pub(super) fn verdict(&self, now: Duration) -> Option<Verdict> {
         let spare = self.terms.size.saturating_sub(self.terms.threshold);
         if self.count_against(is_refusal) > spare {
             return Some(Verdict::Refused(self.main_refusal()));
@@ -95,30 +99,32 @@ impl Round {
         if self.count_against(|m| is_refusal(m) || beyond_clock(m)) > spare {
             return Some(unavailable(FailureReason::BeyondClock, self.trouble()));
         }
+        self.too_few_able()
+            .then(|| self.without_enough(now))
+            .flatten()
+    }
+
+    /// Whether fewer than the threshold can ever sign.
+    fn too_few_able(&self) -> bool {
         let able = self
             .members
             .iter()
             .filter(|member| member.standing == Standing::Able);
-        if distinct(able).len() < self.terms.threshold {
-            self.without_enough_shares()
-        } else {
-            None
-        }
+        distinct(able).len() < self.terms.threshold
     }
 
     /// Too few can sign: some for want of a share, some for a bad partial, some not even known.
-    fn without_enough_shares(&self) -> Option<Verdict> {
+    fn without_enough(&self, now: Duration) -> Option<Verdict> {
+        // Prompt answers may still tell why: refused, or known to nobody.
+        let prompt = |member: &Member| {
+            let at = member.stage.asked_at();
+            member.can_sign() && at.map_or(member.stage == Stage::Idle, |at| !self.overdue(at, now))
+        };
+        if self.members.iter().any(prompt) {
+            return None;
+        }
         if !self.members.is_empty() && self.members.iter().all(is_missing) {
             return Some(Verdict::Refused(self.main_refusal()));
-        }
-        // While nothing but "not found" was heard, the last answers decide whether it is known.
-        let silent = |member: &Member| {
-            let asked = member.stage.asked_at().is_some();
-            member.can_sign() && (asked || member.stage == Stage::Idle)
-        };
-        let undecided = self.members.iter().all(|m| is_missing(m) || silent(m));
-        if undecided && self.members.iter().any(is_missing) {
-            return None;
         }
         let blamed = self.members.iter().any(|m| m.standing == Standing::Blamed);
         let reason = if blamed {
@@ -156,12 +162,16 @@ impl Round {
             })
     }
 
-    pub(super) fn main_failure(&self) -> FailureReason {
-        let able = self.members.iter().filter(|member| member.can_sign());
-        let reasons = able
+    /// What kept this from being signed.
+    pub(super) fn main_trouble(&self) -> FailureReason {
+        let able = || self.members.iter().filter(|member| member.can_sign());
+        if able().any(|member| member.stage == Stage::Outbid) {
+            return FailureReason::Contended;
+        }
+        let reasons = able()
             .filter_map(|member| member.stage.failure())
             .map(|f| f.reason);
-        reasons.min().unwrap_or(FailureReason::TimedOut)
+        reasons.min().unwrap_or(FailureReason::Deadline)
     }
 
     /// What keeps members from signing, for people: each thing once, with how many it keeps.
