@@ -86,9 +86,9 @@ impl SignerApi {
             bail!("{status}: {}", String::from_utf8_lossy(&body));
         }
         let signed: Signed = serde_json::from_slice(&body).context("no signature in the answer")?;
-        let mut signature = Signature([0; 96]);
-        const_hex::decode_to_slice(&signed.signature, &mut signature.0)
-            .context("the signature is not 96 bytes of hexadecimal")?;
-        Ok(signature)
+        signed
+            .signature
+            .parse()
+            .context("the signature is not 96 bytes of hexadecimal")
     }
 }

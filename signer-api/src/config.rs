@@ -239,7 +239,7 @@ mod tests {
                 "treshold",
             ),
             ("threshold_min = 3", "", "threshold_min"),
-            ("cosigner-2.example\"", "cosigner-1.example\"", "remove one"),
+            ("cosigner-2\"", "cosigner-1\"", "remove one"),
             ("10.0.0.2:9100", "10.0.0.1:9100", "remove one"),
             ("10.0.0.2:9100", "10.0.0.2", "host:port"),
             ("10.0.0.2:9100", "http://10.0.0.2:9100", "host:port"),

@@ -81,12 +81,8 @@ fn a_bad_configuration_ends_with_code_2_and_one_sentence() {
     for (from, to, said) in [
         ("threshold_min = 3", "threshold_min = 2", "threshold_min"),
         ("threshold_min = 3", "thresholdmin = 3", "thresholdmin"),
-        (
-            "cosigner-2.example\"",
-            "cosigner-1.example\"",
-            "cosigner-1.example",
-        ),
-        ("cosigner-2.example\"", "no name\"", "no name"),
+        ("cosigner-2\"", "cosigner-1\"", "cosigner-1"),
+        ("cosigner-2\"", "no name\"", "no name"),
         ("\"mainnet\"", "\"nonsense\"", "nonsense"),
         (
             &format!("{path}/ca.crt"),

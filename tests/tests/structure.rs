@@ -175,6 +175,11 @@ fn no_file_is_a_cellar() {
     sources(&root(), &mut files);
     for file in files {
         let lines = fs::read_to_string(&file).unwrap().lines().count();
-        assert!(lines <= 500, "{} has {lines} lines", file.display());
+        // About 400, and half as much again for the data that tests are made of.
+        let is_test = file
+            .iter()
+            .any(|part| part == "tests" || part == "tests.rs");
+        let most = if is_test { 600 } else { 470 };
+        assert!(lines <= most, "{} has {lines} lines", file.display());
     }
 }

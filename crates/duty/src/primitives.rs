@@ -1,6 +1,6 @@
 //! Types of their own for what would otherwise be a bare `u64` or `[u8; 32]`.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use tree_hash::{Hash256, PackedEncoding, TreeHash, TreeHashType};
 
@@ -43,18 +43,16 @@ macro_rules! hashes_as_inner {
     };
 }
 
-macro_rules! bytes_type {
+/// A type of bytes of a fixed length whose text is hexadecimal: `Display`, `Debug`, `FromStr`,
+/// `TryFrom<&[u8]>`. The calling crate must depend on `const-hex`.
+#[macro_export]
+macro_rules! hex_bytes {
     ($(#[$doc:meta])* $name:ident, $length:literal) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(pub [u8; $length]);
 
-        hashes_as_inner!($name, [u8; $length]);
-
         impl $name {
-            /// Length in bytes.
-            pub const LENGTH: usize = $length;
-
             /// The bytes.
             #[must_use]
             pub const fn as_bytes(&self) -> &[u8; $length] {
@@ -62,45 +60,55 @@ macro_rules! bytes_type {
             }
         }
 
-        impl fmt::Display for $name {
+        impl ::std::fmt::Display for $name {
             /// `0x` and lower-case hexadecimal digits.
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.write_str(&const_hex::encode_prefixed(self.0))
             }
         }
 
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(self, f)
+        impl ::std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                ::std::fmt::Display::fmt(self, f)
             }
         }
 
-        impl FromStr for $name {
-            type Err = HexError;
+        impl ::std::str::FromStr for $name {
+            type Err = $crate::HexError;
 
             /// Takes hexadecimal digits of either case, with or without `0x`, of the exact length.
-            fn from_str(text: &str) -> Result<Self, HexError> {
+            fn from_str(text: &str) -> Result<Self, $crate::HexError> {
                 let digits = text.strip_prefix("0x").unwrap_or(text);
                 if digits.len() != 2 * $length {
-                    return Err(HexError::Length { expected: 2 * $length, got: digits.len() });
+                    let (expected, got) = (2 * $length, digits.len());
+                    return Err($crate::HexError::Length { expected, got });
                 }
                 let mut bytes = [0; $length];
-                const_hex::decode_to_slice(digits, &mut bytes).map_err(|_| HexError::Digit)?;
+                const_hex::decode_to_slice(digits, &mut bytes)
+                    .map_err(|_| $crate::HexError::Digit)?;
                 Ok(Self(bytes))
             }
         }
 
         impl TryFrom<&[u8]> for $name {
-            type Error = HexError;
+            type Error = $crate::HexError;
 
             /// Takes exactly the type's length of bytes.
-            fn try_from(bytes: &[u8]) -> Result<Self, HexError> {
-                bytes.try_into().map(Self).map_err(|_| HexError::Length {
+            fn try_from(bytes: &[u8]) -> Result<Self, $crate::HexError> {
+                bytes.try_into().map(Self).map_err(|_| $crate::HexError::Length {
                     expected: 2 * $length,
                     got: bytes.len().saturating_mul(2),
                 })
             }
         }
+    };
+}
+
+/// Bytes that stand in SSZ objects and in JSON.
+macro_rules! bytes_type {
+    ($(#[$doc:meta])* $name:ident, $length:literal) => {
+        hex_bytes!($(#[$doc])* $name, $length);
+        hashes_as_inner!($name, [u8; $length]);
 
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {

@@ -15,6 +15,11 @@ pub use reports::{Report, ballot_from_proto, ballot_to_proto, report_from_proto,
     missing_docs,
     reason = "generated; the documentation stands in the .proto file"
 )]
+#[expect(
+    clippy::allow_attributes_without_reason,
+    clippy::as_conversions,
+    reason = "generated, not written here"
+)]
 pub mod proto {
     tonic::include_proto!("countersign.cosigner.v1");
 }

@@ -46,7 +46,7 @@ impl SqliteDatabase {
     /// ledger decides on this thread, too: what takes long here delays signatures.
     ///
     /// # Errors
-    /// [`ThreadEnded`]; whatever `work` returns is the value.
+    /// `ThreadEnded`; whatever `work` returns is the value.
     pub async fn call<T, F>(&self, work: F) -> Result<T, ThreadEnded>
     where
         T: Send + 'static,
