@@ -6,6 +6,7 @@ use duty::PublicKey;
 
 use crate::{
     http::{self, Answer},
+    material::{import, seal},
     process::{Process, eventually, free_port},
 };
 pub use crate::{
@@ -106,6 +107,18 @@ impl Cluster {
     #[must_use]
     pub fn url(&self, number: usize) -> String {
         format!("http://127.0.0.1:{}", self.signers[number].port)
+    }
+
+    /// Splits one more key and imports its shares while every cosigner runs.
+    pub async fn import_while_running(&mut self, secret: [u8; 32]) -> PublicKey {
+        let packages = self.prepared.split(&[secret]);
+        let mut imports = tokio::task::JoinSet::new();
+        for package in packages {
+            let (home, sealed) = (self.prepared.home(package.index.value()), seal(&package));
+            imports.spawn_blocking(move || import(&home, &sealed));
+        }
+        imports.join_all().await;
+        *self.prepared.validators().last().unwrap()
     }
 
     /// Kills every cosigner with SIGKILL and starts them again.

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use cosigner::package::Package;
@@ -37,7 +38,7 @@ pub enum Clock {
 }
 
 /// What to build.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Options {
     /// Such as `3-of-4`.
     pub committee: &'static str,
@@ -47,6 +48,8 @@ pub struct Options {
     pub keys: Vec<[u8; 32]>,
     /// Where ledgers are kept.
     pub storage: Storage,
+    /// The server of Postgres ledgers, if not this process's common one.
+    pub server: Option<Arc<throwaway::Cluster>>,
     /// How many signer-apis serve the committee.
     pub signers: usize,
     /// Whether cosigners check their clock.
@@ -70,6 +73,7 @@ impl Options {
             network: NetworkLabel::Mainnet,
             keys,
             storage: Storage::Sqlite,
+            server: None,
             signers: 1,
             clock: Clock::Unchecked,
             signer_lines: "",
@@ -108,7 +112,8 @@ impl Prepared {
             packages: Vec::new(),
         };
         prepared.write_network();
-        let packages = prepared.split();
+        let secrets = prepared.options.keys.clone();
+        let packages = prepared.split(&secrets);
         let mut imports = tokio::task::JoinSet::new();
         for package in packages {
             let number = package.index.value();
@@ -225,14 +230,15 @@ impl Prepared {
         .unwrap();
     }
 
-    fn split(&mut self) -> Vec<Package> {
+    pub(crate) fn split(&mut self, secrets: &[[u8; 32]]) -> Vec<Package> {
         let members: BTreeSet<ShareIndex> = self
             .numbers()
             .map(|number| ShareIndex::new(number).unwrap())
             .collect();
         let secret = |bytes: &[u8; 32]| keyshare::SecretKey::from_be_bytes(bytes).unwrap();
-        let keys: Vec<_> = self.options.keys.iter().map(secret).collect();
-        self.validators = keys.iter().map(|key| key.public_key()).collect();
+        let keys: Vec<_> = secrets.iter().map(secret).collect();
+        self.validators
+            .extend(keys.iter().map(keyshare::SecretKey::public_key));
         countersign::keys::packages(keys, self.size, &members, &mut |_| {}).unwrap()
     }
 
@@ -248,10 +254,11 @@ impl Prepared {
                 )
             }
             Storage::Postgres => {
-                format!(
-                    "[database.postgres]\nurl = \"{}\"",
-                    throwaway::database().await
-                )
+                let url = match &self.options.server {
+                    Some(server) => server.database().await,
+                    None => throwaway::database().await,
+                };
+                format!("[database.postgres]\nurl = \"{url}\"")
             }
         };
         let certs = self.dir.path().join("certs");

@@ -14,9 +14,9 @@ use daemon::network::Network;
 use duty::Root;
 use threshold::CommitteeSize;
 use toml::{Table, Value};
+use zeroize::Zeroizing;
 
 use super::{
-    keys::random_passphrase,
     plan::{Layout, Plan},
     postgres,
 };
@@ -97,6 +97,13 @@ pub(super) fn secret_file(path: &Path, text: &str) -> anyhow::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     Ok(())
+}
+
+/// A passphrase of 256 random bits, as hexadecimal digits.
+pub(super) fn random_passphrase() -> anyhow::Result<Zeroizing<String>> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(bytes.as_mut_slice())?;
+    Ok(Zeroizing::new(const_hex::encode(bytes.as_slice())))
 }
 
 /// Makes every server's directory, its vault's passphrase, and its database where that is Postgres.

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{
     QuickstartArgs,
-    configs::{numbers, secret_file},
+    configs::{numbers, random_passphrase, secret_file},
     plan::Layout,
     processes,
 };
@@ -123,13 +123,6 @@ async fn import_one(
     processes::run_to_end(&arguments)
         .await
         .with_context(|| format!("{} could not import its shares", home.display()))
-}
-
-/// A passphrase of 256 random bits, as hexadecimal digits.
-pub(super) fn random_passphrase() -> anyhow::Result<Zeroizing<String>> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    getrandom::fill(bytes.as_mut_slice())?;
-    Ok(Zeroizing::new(const_hex::encode(bytes.as_slice())))
 }
 
 fn new_key() -> anyhow::Result<SecretKey> {
