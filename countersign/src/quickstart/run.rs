@@ -30,6 +30,8 @@ const UP_WAIT: Duration = Duration::from_secs(60);
 /// Whatever stands in the way, as one sentence; all processes are stopped then.
 pub async fn run(args: QuickstartArgs) -> anyhow::Result<()> {
     daemon::install_crypto_provider();
+    // Whole keys are here until they are split.
+    daemon::harden();
     ensure!(
         args.listen.ip().is_loopback(),
         "quickstart serves plain HTTP, so it listens on loopback only, such as 127.0.0.1:9000; a real \
