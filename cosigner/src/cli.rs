@@ -30,11 +30,24 @@ const EXAMPLES: &str = "Examples:
   cosigner run --config /etc/countersign/cosigner.toml
   cosigner run --config cosigner.toml --check
   cosigner migrate --config cosigner.toml
-  cosigner import --config cosigner.toml --package cosigner-1.shares \\
-      --passphrase-file package.passphrase --never-signed
+  cosigner import --config cosigner.toml --package cosigner-1.package \\
+      --passphrase-file cosigner-1.passphrase --never-signed
 
 COUNTERSIGN_TLS__KEY=/run/key.pem overrides `key` in [tls], COUNTERSIGN__LISTEN overrides `listen`;
 COUNTERSIGN_LOG=debug sets the log level. Exit code 2: a file or an argument must be changed.";
+
+const IMPORT_EXAMPLES: &str = "Examples:
+  # Keys that are new
+  cosigner import --config cosigner.toml --package cosigner-1.package \\
+      --passphrase-file cosigner-1.passphrase --never-signed
+
+  # Keys that have signed: the highest numbers of all of them, or higher ones
+  cosigner import --config cosigner.toml --package cosigner-1.package \\
+      --passphrase-file cosigner-1.passphrase \\
+      --watermark-source 421874 --watermark-target 421875 --watermark-slot 13500031
+
+One of the two must be said. A key that starts with less history than it has can be slashed.
+`countersign keys split` makes packages and passphrases. A running cosigner takes up what is imported.";
 
 /// Holds one share of each validator's key; signs what its own ledger permits.
 #[derive(Debug, Parser)]
@@ -46,14 +59,15 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serves signer-apis until SIGINT or SIGTERM.
+    /// Serve signer-apis until SIGINT or SIGTERM
     Run(RunArguments),
-    /// Applies the migrations that the database lacks, and ends.
+    /// Apply the migrations that the database lacks
     Migrate {
         #[command(flatten)]
         file: ConfigFile,
     },
-    /// Imports a share package, together with what its keys have signed before.
+    /// Import a share package, together with what its keys have signed before
+    #[command(after_help = IMPORT_EXAMPLES)]
     Import(ImportArguments),
 }
 
@@ -68,7 +82,7 @@ struct ConfigFile {
 struct RunArguments {
     #[command(flatten)]
     file: ConfigFile,
-    /// Prints the effective configuration and ends.
+    /// Read and check the configuration and its files, print it, and end
     #[arg(long)]
     check: bool,
     /// Stops when standard input closes: for a child process.

@@ -160,6 +160,8 @@ impl Settings {
             config.genesis_validators_root,
             network.genesis_validators_root(),
         )?;
+        let unusable = |error: slashing::DatabaseError| ConfigError::new(error.to_string());
+        config.database.check().map_err(unusable)?;
         config::in_range("ledger_wait_ms", config.ledger_wait_ms, 10, 60_000)?;
         if let Some(promises_max) = config.promises_max {
             config::in_range("promises_max", promises_max, 1, 10_000_000)?;

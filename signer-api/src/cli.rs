@@ -29,9 +29,16 @@ const UNUSABLE: u8 = 2;
 /// Epochs for which results are kept: the attestations of one and the retries of the next.
 const RESULTS_KEPT_EPOCHS: u32 = 2;
 
+const EXAMPLES: &str = "Examples:
+  signer-api run --config /etc/countersign/signer-api.toml
+  signer-api run --config signer-api.toml --check
+
+COUNTERSIGN_TLS__KEY=/run/key.pem overrides `key` in [tls], COUNTERSIGN__LISTEN overrides `listen`;
+COUNTERSIGN_LOG=debug sets the log level. Exit code 2: a file or an argument must be changed.";
+
 /// Speaks Web3Signer to validator clients; signs with a committee of cosigners.
 #[derive(Parser)]
-#[command(name = "signer-api", version)]
+#[command(name = "signer-api", version, after_help = EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -39,12 +46,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serves until SIGINT or SIGTERM.
+    /// Serve validator clients until SIGINT or SIGTERM
     Run {
-        /// The configuration file.
-        #[arg(long)]
+        /// The configuration file (TOML)
+        #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Reads and checks the configuration and its files, prints it, and ends.
+        /// Read and check the configuration and its files, print it, and end
         #[arg(long)]
         check: bool,
         /// Stops when standard input closes, so that a parent's death is the end.

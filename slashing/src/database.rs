@@ -22,6 +22,21 @@ pub enum DatabaseConfig {
     Postgres(PostgresConfig),
 }
 
+impl DatabaseConfig {
+    /// Whether what is configured can be used at all, before anything is opened.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Config`]: a URL that is none, or that holds a password.
+    pub fn check(&self) -> Result<(), DatabaseError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(config) => postgres::parse(&config.url)
+                .map(|_| ())
+                .map_err(DatabaseError::Config),
+        }
+    }
+}
+
 /// Where the SQLite file is.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]

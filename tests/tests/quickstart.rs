@@ -151,7 +151,9 @@ async fn quickstart_signs_stops_and_continues_with_the_same_keys() {
     );
     first.interrupt().await;
 
-    let second = Quickstart::start(&dir, &[]);
+    let second = Quickstart::start(&dir, &["--committee", "2-of-3", "--validators", "3"]);
+    let error = refused(&dir, &[], 1);
+    assert!(error.contains("another quickstart runs in"), "{error}");
     assert_eq!(second.keys().await, keys);
     assert_eq!(second.line("validator "), validator);
     assert_eq!(
@@ -170,7 +172,7 @@ async fn quickstart_signs_stops_and_continues_with_the_same_keys() {
             ["--committee", "3-of-4"],
             "was made with --committee 2-of-3",
         ),
-        (["--validators", "1"], "holds its validators already"),
+        (["--validators", "1"], "was made with --validators 3"),
         (["--network", "mainnet"], "was made with --network hoodi"),
     ] {
         let error = refused(&dir, &arguments, 1);
@@ -212,6 +214,22 @@ async fn quickstart_takes_a_keystore_and_keeps_ledgers_on_postgres() {
     running.interrupt().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn quickstart_goes_on_while_enough_cosigners_are_left() {
+    daemon::install_crypto_provider();
+    let home = TempDir::new().unwrap();
+    let mut running = Quickstart::start(&home.path().join("try"), &["--committee", "2-of-3"]);
+    kill_process(running.children[0], Signal::KILL).unwrap();
+    let mut line = String::new();
+    while !line.contains("it goes on") {
+        assert!(running.output.read_line(&mut line).unwrap() > 0, "{line}");
+    }
+    assert_eq!(running.keys().await.as_array().unwrap().len(), 1);
+    kill_process(running.children[1], Signal::KILL).unwrap();
+    assert_eq!(running.child.wait().unwrap().code(), Some(1));
+    running.children_end().await;
+}
+
 #[tokio::test]
 async fn quickstart_says_what_to_change() {
     let home = TempDir::new().unwrap();
@@ -221,10 +239,26 @@ async fn quickstart_says_what_to_change() {
         (["--committee", "many"], 2, "3-of-4"),
         (["--network", "nowhere"], 1, "nowhere"),
         (["--password-file", "x"], 2, "--keystore"),
+        (["--validators", "0"], 2, "--validators"),
+        (
+            ["--postgres", "postgres://nobody@127.0.0.1:1/none"],
+            1,
+            "cannot be reached",
+        ),
     ] {
         let error = refused(&dir, &arguments, code);
         assert!(error.contains(sentence), "{arguments:?}: {error}");
+        assert!(!dir.exists(), "{arguments:?} left something behind");
     }
+    let busy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = busy.local_addr().unwrap().to_string();
+    let output = Command::new(program("countersign"))
+        .args(["quickstart", "--listen", &listen, "--dir"])
+        .arg(&dir)
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("is not free") && !dir.exists(), "{error}");
     fs::create_dir(&dir).unwrap();
     fs::write(dir.join("something"), "else").unwrap();
     let error = refused(&dir, &[], 1);

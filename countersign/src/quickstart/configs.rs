@@ -86,6 +86,18 @@ pub(super) fn private_dir(dir: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("{} cannot be made", dir.display()))
 }
 
+/// Keeps a second quickstart away from the directory until the file is dropped.
+pub(super) fn lock(dir: &Path) -> anyhow::Result<fs::File> {
+    let file = fs::File::create(dir.join("lock"))?;
+    file.try_lock().map_err(|_| {
+        anyhow::anyhow!(
+            "another quickstart runs in {}: stop it, or give another --dir",
+            dir.display()
+        )
+    })?;
+    Ok(file)
+}
+
 /// Writes a new file that only its owner may read.
 pub(super) fn secret_file(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut file = fs::File::options()

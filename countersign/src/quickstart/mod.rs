@@ -34,6 +34,7 @@ pub struct QuickstartArgs {
     pub committee: Option<CommitteeSize>,
     /// How many new validator keys to make [default: 1]
     #[arg(long, value_name = "N", conflicts_with = "keystore")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub validators: Option<u32>,
     /// An existing EIP-2335 keystore to split, instead of new keys
     #[arg(long, value_name = "FILE", requires = "password_file")]
@@ -51,7 +52,8 @@ pub struct QuickstartArgs {
     /// The chain's genesis time in seconds since 1970, needed with a config.yaml and a checked clock
     #[arg(long, value_name = "SECONDS")]
     pub genesis_time: Option<u64>,
-    /// Keep ledgers on this Postgres server, one database per cosigner, instead of SQLite files
+    /// Keep ledgers on this Postgres server, in databases countersign_quickstart_1 and so on, one per
+    /// cosigner, instead of SQLite files; the user must be allowed to create them
     #[arg(long, value_name = "URL")]
     pub postgres: Option<String>,
     /// Where keys, ledgers, certificates and logs are kept

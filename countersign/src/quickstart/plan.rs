@@ -26,6 +26,10 @@ pub(super) struct Plan {
     pub(super) clock: ClockMode,
     /// The Postgres server's URL, without a password, or `None` for SQLite files.
     pub(super) postgres: Option<String>,
+    /// How many keys were made, if they were.
+    pub(super) validators: Option<u32>,
+    /// The keystore that was split, if one was.
+    pub(super) keystore: Option<PathBuf>,
     /// The validator that signs the demonstration, and its vote's epochs.
     pub(super) demonstration: Demonstration,
 }
@@ -100,12 +104,12 @@ impl Plan {
                 .clone()
                 .unwrap_or_else(|| "(none: SQLite)".to_owned()),
         )?;
-        ensure!(
-            args.validators.is_none() && args.keystore.is_none(),
-            "{} holds its validators already: leave --validators and --keystore out, or give another \
-             --dir",
-            dir.display()
-        );
+        let new = |count: Option<u32>| count.map(|count| count.to_string());
+        let held = new(self.validators).unwrap_or_else(|| "(none: a keystore)".to_owned());
+        same("--validators", new(args.validators), held)?;
+        let file = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let held = file(&self.keystore).unwrap_or_else(|| "(none: new keys)".to_owned());
+        same("--keystore", file(&args.keystore), held)?;
         Ok(())
     }
 }

@@ -83,12 +83,14 @@ impl Running {
         }
     }
 
-    /// Waits until the process ends by itself, which it should not.
-    pub(super) async fn watch(&mut self) -> anyhow::Error {
-        match self.child.wait().await {
+    /// Waits until the process ends by itself, which it should not; whether it is a cosigner, and the
+    /// end of its log.
+    pub(super) async fn watch(&mut self) -> (bool, anyhow::Error) {
+        let error = match self.child.wait().await {
             Ok(status) => self.ended(status),
             Err(error) => error.into(),
-        }
+        };
+        (self.name.starts_with("cosigner"), error)
     }
 
     /// Lets the process drain and waits for its end; kills it only if it does not come.

@@ -2,6 +2,8 @@
 
 use std::{
     ffi::OsString,
+    io::Write,
+    net::TcpListener,
     path::Path,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -9,6 +11,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use daemon::network::Network;
 use duty::{Epoch, Root, Slot};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use threshold::CommitteeSize;
 
 use super::{
@@ -37,14 +40,22 @@ pub async fn run(args: QuickstartArgs) -> anyhow::Result<()> {
         "quickstart serves plain HTTP, so it listens on loopback only, such as 127.0.0.1:9000; a real \
          deployment has TLS (docs/OPERATING.md)"
     );
+    // Before anything is made: whoever listens there would be taken for the new signer-api.
+    TcpListener::bind(args.listen).with_context(|| {
+        format!(
+            "{} is not free: give another --listen, or stop what listens there",
+            args.listen
+        )
+    })?;
     let plan = match Plan::read(&args.dir)? {
         Some(plan) => {
             plan.agrees_with(&args, &args.dir)?;
             say(format_args!("Continuing with {}", args.dir.display()));
             plan
         }
-        None => make(&args).await?,
+        None => make_or_nothing(&args).await?,
     };
+    let _lock = configs::lock(&args.dir)?;
     let size: CommitteeSize = plan.committee.parse()?;
     let ports = Ports::choose(size.members())?;
     let layout = Layout(&args.dir);
@@ -65,6 +76,21 @@ pub async fn run(args: QuickstartArgs) -> anyhow::Result<()> {
     outcome
 }
 
+/// Makes a new directory. What fails half way leaves nothing behind: its keys have signed nothing, and
+/// those of a keystore are still in the keystore.
+async fn make_or_nothing(args: &QuickstartArgs) -> anyhow::Result<Plan> {
+    let existed = args.dir.exists();
+    let made = make(args).await;
+    if made.is_err() {
+        // It was not there, or empty.
+        let _ = std::fs::remove_dir_all(&args.dir);
+        if existed {
+            let _ = configs::private_dir(&args.dir);
+        }
+    }
+    made
+}
+
 /// Makes a new directory: certificates, keys, shares, ledgers. The plan is written last.
 async fn make(args: &QuickstartArgs) -> anyhow::Result<Plan> {
     let size = args
@@ -78,6 +104,7 @@ async fn make(args: &QuickstartArgs) -> anyhow::Result<Plan> {
         "Making a {size} committee for {name} in {}",
         args.dir.display()
     ));
+    let packages = keys::packages(args, size)?;
     configs::private_dir(&args.dir)?;
     say(format_args!(
         "  certificates: a CA, {} cosigners, a signer-api",
@@ -85,7 +112,6 @@ async fn make(args: &QuickstartArgs) -> anyhow::Result<Plan> {
     ));
     certs::write_committee(&layout.certificates(), size.members())?;
 
-    let packages = keys::packages(args, size)?;
     let postgres = args
         .postgres
         .as_deref()
@@ -100,6 +126,11 @@ async fn make(args: &QuickstartArgs) -> anyhow::Result<Plan> {
         genesis_time: args.genesis_time,
         clock,
         postgres,
+        validators: args
+            .keystore
+            .is_none()
+            .then_some(args.validators.unwrap_or(1)),
+        keystore: args.keystore.clone(),
         demonstration: Demonstration {
             validator: duty::PublicKey([0; 48]),
             source: votes.0.0,
@@ -242,11 +273,32 @@ Interrupt with Ctrl-C; the same command continues with the same keys and ledgers
         ports.metrics(),
         args.dir.display(),
     ));
-    let ends = processes
-        .iter_mut()
-        .map(|process| Box::pin(process.watch()));
-    let (error, _, _) = futures_util::future::select_all(ends).await;
-    Err(error)
+    watch(
+        processes,
+        plan.committee.parse::<CommitteeSize>()?.threshold(),
+    )
+    .await
+}
+
+/// Watches over the processes: says which cosigner has ended, and goes on while enough are left.
+async fn watch(processes: &mut [Running], threshold: usize) -> anyhow::Result<()> {
+    let mut left = processes.len().saturating_sub(1);
+    let mut ends: FuturesUnordered<_> = processes.iter_mut().map(Running::watch).collect();
+    while let Some((is_cosigner, error)) = ends.next().await {
+        if !is_cosigner {
+            return Err(error);
+        }
+        left = left.saturating_sub(1);
+        if left < threshold {
+            return Err(error.context(format!(
+                "only {left} cosigners are left, {threshold} must sign"
+            )));
+        }
+        say(format_args!(
+            "{error:#}\n{left} cosigners are left and {threshold} sign: it goes on"
+        ));
+    }
+    Ok(())
 }
 
 /// Signs the demonstration through the HTTP API, verifies it, and says what to do next.
@@ -306,10 +358,7 @@ fn attestation(plan: &Plan, network: &Network, chain: Root) -> Attestation {
     Attestation::new(network, chain, validator, (Epoch(source), Epoch(target)), 0)
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "quickstart talks to the person who started it"
-)]
+/// Tells the person who started it; one who has stopped listening stops nothing.
 fn say(text: std::fmt::Arguments<'_>) {
-    println!("{text}");
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
