@@ -213,8 +213,9 @@ fn import(arguments: &ImportArguments) -> Result<(), Failure> {
         .await?;
         entropy.check()
     })?;
+    let shares = if count == 1 { "share" } else { "shares" };
     say(&format!(
-        "imported {count} shares from {}\n",
+        "imported {count} {shares} from {}\n",
         shown(&arguments.package)
     ))
 }

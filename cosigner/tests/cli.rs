@@ -194,7 +194,7 @@ fn an_import_takes_all_of_a_package_or_nothing() {
     let package = home.package("first", &package);
     let output = home.import(&config, &package, &["--never-signed"]);
     assert!(output.status.success(), "{}", errors(&output));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("imported 1 shares"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("imported 1 share from"));
 
     let again = home.import(&config, &package, &["--never-signed"]);
     assert_eq!(again.status.code(), Some(1));

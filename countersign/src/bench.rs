@@ -80,6 +80,12 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
         "the network's configuration names no genesis validators root: give --genesis-validators-root",
     )?;
     ensure!(args.connections > 0, "--connections must be at least 1");
+    ensure!(args.slots > 0, "--slots must be at least 1");
+    ensure!(
+        args.url.starts_with("http://") || args.url.starts_with("https://"),
+        "{} is no URL: it begins with http:// or https://",
+        args.url
+    );
     let keys = SignerApi::new(&args.url)?.public_keys().await?;
     let wanted = args.validators.unwrap_or(keys.len());
     ensure!(

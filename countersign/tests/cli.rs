@@ -67,6 +67,12 @@ fn what_cannot_be_done_is_said_in_a_sentence() {
             "is the signer running there?",
         ),
         (
+            &["bench", "http://127.0.0.1:1", "--slots", "0"],
+            1,
+            "at least 1",
+        ),
+        (&["bench", "127.0.0.1:9000"], 1, "no URL"),
+        (
             &["bench", "http://127.0.0.1:1", "--connections", "0"],
             1,
             "at least 1",
