@@ -22,6 +22,12 @@ struct Answer {
     outcome: &'static str,
 }
 
+/// What came of a request for a promise.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PromiseAnswer {
+    outcome: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Stage {
     stage: &'static str,
@@ -42,6 +48,7 @@ pub struct Metrics {
     stages: Histograms,
     ledger_failures: Counter,
     peers_refused: Counter,
+    promises: Family<PromiseAnswer, Counter>,
     promises_held: Gauge,
     validators: Gauge,
     tolerated_faults: Family<Size, Gauge>,
@@ -56,6 +63,7 @@ impl Default for Metrics {
             stages: Histograms::new_with_constructor(latencies),
             ledger_failures: Counter::default(),
             peers_refused: Counter::default(),
+            promises: Family::default(),
             promises_held: Gauge::default(),
             validators: Gauge::default(),
             tolerated_faults: Family::default(),
@@ -99,6 +107,11 @@ impl Metrics {
             "Calls that a certificate does not allow",
             refused,
         );
+        to.register(
+            "promises",
+            "Promise requests by outcome",
+            self.promises.clone(),
+        );
         let promises = self.promises_held.clone();
         to.register("promises_held", "Promises that are held", promises);
         to.register(
@@ -125,10 +138,10 @@ impl Metrics {
         to
     }
 
-    /// A sign request about a duty of that kind was answered.
-    pub fn answered(&self, kind: DutyKind, outcome: &'static str) {
+    /// A sign request about a duty of that kind was answered; of none, if it was refused as it came.
+    pub fn answered(&self, kind: Option<DutyKind>, outcome: &'static str) {
         let answer = Answer {
-            kind: label(kind),
+            kind: kind.map_or("unknown", label),
             outcome,
         };
         self.answers.get_or_create(&answer).inc();
@@ -147,6 +160,16 @@ impl Metrics {
     /// A peer called what its certificate does not allow.
     pub fn refused_peer(&self) {
         self.peers_refused.inc();
+    }
+
+    /// A request for a promise was answered.
+    pub fn promise(&self, outcome: &'static str) {
+        self.promises
+            .get_or_create(&PromiseAnswer { outcome })
+            .inc();
+        if outcome == "ledger" {
+            self.ledger_failures.inc();
+        }
     }
 
     /// So many promises are held.
@@ -208,11 +231,13 @@ mod tests {
     #[test]
     fn every_number_carries_the_prefix_and_its_labels() {
         let metrics = Metrics::default();
-        metrics.answered(DutyKind::Attestation, "signed");
-        metrics.answered(DutyKind::Block, "ledger");
+        metrics.answered(Some(DutyKind::Attestation), "signed");
+        metrics.answered(Some(DutyKind::Block), "ledger");
+        metrics.answered(None, "beyond_clock");
         metrics.stage("ledger", Duration::from_millis(3));
         metrics.committee(CommitteeSize::new(3, 4).unwrap());
         metrics.validators(7);
+        metrics.promise("outbid");
         metrics.promises_held(9);
         metrics.refused_peer();
         metrics.clock_unchecked();
@@ -221,11 +246,13 @@ mod tests {
         for line in [
             "countersign_decisions_total{kind=\"attestation\",outcome=\"signed\"} 1",
             "countersign_decisions_total{kind=\"block\",outcome=\"ledger\"} 1",
+            "countersign_decisions_total{kind=\"unknown\",outcome=\"beyond_clock\"} 1",
             "countersign_ledger_failures_total 1",
             "countersign_sign_stage_seconds_count{stage=\"ledger\"} 1",
             "countersign_committee_tolerated_faults{committee=\"3-of-4\"} 1",
             "countersign_committee_tolerated_absences{committee=\"3-of-4\"} 1",
             "countersign_validators 7",
+            "countersign_promises_total{outcome=\"outbid\"} 1",
             "countersign_promises_held 9",
             "countersign_peers_refused_total 1",
             "countersign_clock_unchecked 1",

@@ -9,7 +9,9 @@
 //! - from that check until the ledger's outcome is known, promises for the duty wait;
 //! - a held ballot is a floor. It goes when the ratchet has retired the duty, or when the clock
 //!   has and nobody could still act on it; when the table is full, new promises are refused;
-//! - nothing is promised in the first [`START_PAUSE`]: what a restart forgot is void by then.
+//! - nothing is promised in the first [`START_PAUSE`]: what a restart forgot is void by then;
+//! - a ballot beyond [`ROUND_FAR`] is one that no honest caller began. It is held like any other,
+//!   but void after [`START_PAUSE`], so that the last number there is does not hold a duty for ever.
 //!
 //! **Invariant:** in no order of events can honest coordinators leave a duty that nobody can sign;
 //! kept by `tests::no_interleaving_leaves_a_duty_stuck`.
@@ -32,6 +34,9 @@ pub const SIGN_WITHIN: Duration = Duration::from_secs(1);
 /// How long a cosigner promises nothing after its start. A coordinator sends no sign request later
 /// than [`SIGN_WITHIN`] after it began its ballot; the rest is for messages on their way.
 pub const START_PAUSE: Duration = Duration::from_secs(2);
+
+/// Honest rounds rise one by one, after pauses: nobody gets here within the life of a duty.
+pub const ROUND_FAR: u64 = 1_000_000;
 
 /// What can be signed once: a target epoch's vote, or a slot's block, of one validator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -128,6 +133,15 @@ struct Floor {
     retired: bool,
 }
 
+impl Floor {
+    /// Whether a lower ballot may be held instead. Nobody can act on a promise that is as old as
+    /// the start pause, for the same reason as after a restart.
+    fn is_void(&self, now: Instant) -> bool {
+        self.ballot.round > ROUND_FAR
+            && now.saturating_duration_since(self.promised_at) >= START_PAUSE
+    }
+}
+
 impl Promises {
     /// No promises yet, at most `promises_max` at any time, of a process that `started` then.
     #[must_use]
@@ -148,7 +162,7 @@ impl Promises {
             if floor.under_way > 0 {
                 return PromiseAnswer::Fenced;
             }
-            if ballot < floor.ballot {
+            if ballot < floor.ballot && !floor.is_void(now) {
                 return PromiseAnswer::Outbid(floor.ballot);
             }
             floor.ballot = ballot;

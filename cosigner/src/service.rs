@@ -36,7 +36,12 @@ use signers::Signers;
 /// Bytes of one request at most: a batch of the largest orders, with room to spare.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Calls at once on one connection; one more waits in the client.
-const STREAMS_MAX: u32 = 256;
+const STREAMS_MAX: u32 = 64;
+/// How long one call may take, its message's arrival included, besides what it waits for the ledger;
+/// a listing, until it begins.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// A sign request waits for the ledger twice at most: for what is signed, and for a decision.
+const LEDGER_WAITS: u32 = 2;
 /// How often duties that the clock has retired are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(6);
 /// How long after the last promise such a duty may be forgotten.
@@ -101,12 +106,13 @@ impl Service {
 
     /// Forgets promises for duties that the chain takes no more.
     fn forget_past(&self) {
-        if let Some(now) = self.parts.clock.now(since_1970()) {
-            let slots_per_epoch = self.parts.slots_per_epoch;
-            self.promises.forget_past(SETTLED_AFTER, |duty| {
-                now.is_past(&duty.claim(), slots_per_epoch)
-            });
-        }
+        let now = self.parts.clock.now(since_1970());
+        let slots_per_epoch = self.parts.slots_per_epoch;
+        // Without a clock, all that nobody can act on: what was promised and never signed would
+        // fill the table.
+        self.promises.forget_past(SETTLED_AFTER, |duty| {
+            now.is_none_or(|now| now.is_past(&duty.claim(), slots_per_epoch))
+        });
         self.parts.metrics.promises_held(self.promises.held());
     }
 }
@@ -114,6 +120,7 @@ impl Service {
 /// The routes of `service`, each group of methods behind its names.
 pub fn router(service: Arc<Service>, authority: Authority) -> Router {
     let metrics = Arc::clone(&service.parts.metrics);
+    let ledger_waits = service.parts.ledger_wait.saturating_mul(LEDGER_WAITS);
     let cosigner =
         CosignerServer::from_arc(Arc::clone(&service)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let administration =
@@ -122,6 +129,7 @@ pub fn router(service: Arc<Service>, authority: Authority) -> Router {
     let administer = authority::only(authority.administer, metrics);
     Server::builder()
         .max_concurrent_streams(Some(STREAMS_MAX))
+        .timeout(CALL_TIMEOUT.saturating_add(ledger_waits))
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(InterceptedService::new(cosigner, sign))

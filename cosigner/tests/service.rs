@@ -9,7 +9,10 @@
 
 mod support;
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use duty::{
     AttestationData, BeaconBlockHeader, Checkpoint, DepositMessage, Duty, Epoch, ForkVersion,
@@ -276,6 +279,26 @@ async fn a_higher_ballot_outbids_and_is_told() {
     );
     let outcomes = sign(&mut client, vec![to_sign(1, &other)]).await;
     partial(&stage.committee, &other, &outcomes[0]);
+}
+
+#[tokio::test]
+async fn the_last_ballot_there_is_makes_a_duty_wait_and_no_more() {
+    let stage = Stage::new(&[]);
+    let (_running, mut client) = stage.start().await;
+    let one = attestation(stage.validator, 1, 2, 0xaa);
+    let other = attestation(stage.validator, 1, 2, 0xbb);
+    let last = vec![to_promise(u64::MAX, &other)];
+    assert_eq!(promise(&mut client, last).await, [FREE]);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut outbid = 0;
+    while promise(&mut client, vec![to_promise(0, &one)]).await != [FREE] {
+        outbid += 1;
+        assert!(Instant::now() < deadline, "it waits for ever");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(outbid > 0);
+    let outcomes = sign(&mut client, vec![to_sign(0, &one)]).await;
+    partial(&stage.committee, &one, &outcomes[0]);
 }
 
 #[tokio::test]

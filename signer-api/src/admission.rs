@@ -13,6 +13,10 @@ pub(crate) const BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
 /// Memory for bodies is counted in pieces of this many bytes.
 const PIECE_BYTES: usize = 1024;
 
+/// Bodies of more bytes than this leave a quarter of the memory to the others: what is signed is
+/// short, but for blocks, and a few clients that send slowly must not keep all the others out.
+const SHORT_BYTES_MAX: usize = 64 * 1024;
+
 /// How much of a body that is too long is read and thrown away, so that a client that writes before
 /// it reads gets its answer and not a broken connection; and for how long.
 const DISCARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -39,22 +43,29 @@ pub(crate) struct Place {
 pub(crate) struct Admitted {
     /// The whole body.
     pub(crate) body: Bytes,
-    _memory: OwnedSemaphorePermit,
+    _memory: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
 }
 
 /// Bounds over all requests.
 pub(crate) struct Admission {
     requests: Arc<Semaphore>,
     memory: Arc<Semaphore>,
+    /// What of it long bodies may take.
+    long: Arc<Semaphore>,
 }
 
 impl Admission {
     pub(crate) fn new(requests_max: usize, body_memory_bytes: usize) -> Self {
         let bounded =
             |permits: usize| Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS)));
+        let pieces = body_memory_bytes.div_ceil(PIECE_BYTES);
+        let long = pieces
+            .saturating_sub(pieces / 4)
+            .max(BODY_BYTES_MAX.div_ceil(PIECE_BYTES));
         Self {
             requests: bounded(requests_max),
-            memory: bounded(body_memory_bytes.div_ceil(PIECE_BYTES)),
+            memory: bounded(pieces),
+            long: bounded(long),
         }
     }
 
@@ -78,13 +89,15 @@ impl Admission {
             return Err(Turned::TooLarge);
         }
         let pieces = u32::try_from(expected.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
-        let memory = Arc::clone(&self.memory).try_acquire_many_owned(pieces);
-        let memory = memory.map_err(|_| Turned::Overloaded)?;
+        let take = |memory: &Arc<Semaphore>| {
+            let taken = Arc::clone(memory).try_acquire_many_owned(pieces);
+            taken.map_err(|_| Turned::Overloaded)
+        };
+        let is_long = expected > SHORT_BYTES_MAX;
+        let long = is_long.then(|| take(&self.long)).transpose()?;
+        let _memory = (take(&self.memory)?, long);
         let body = collect(body, expected).await?;
-        Ok(Admitted {
-            body,
-            _memory: memory,
-        })
+        Ok(Admitted { body, _memory })
     }
 }
 
@@ -133,7 +146,7 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_are_bounded_one_by_one_and_together() {
-        let admission = Admission::new(1, 20 * 1024 * 1024);
+        let admission = Admission::new(1, 28 * 1024 * 1024);
         let headers = HeaderMap::new();
         let read = |bytes: usize| admission.read(&headers, Body::from(vec![b'x'; bytes]));
         let first = read(BODY_BYTES_MAX).await;
@@ -151,6 +164,28 @@ mod tests {
         );
         drop(first);
         assert!(read(1).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn long_bodies_that_never_arrive_keep_no_short_one_out() {
+        let admission = Admission::new(1, 40 * 1024 * 1024);
+        let announcing = |bytes: usize| {
+            let length = http::HeaderValue::from(bytes);
+            HeaderMap::from_iter([(http::header::CONTENT_LENGTH, length)])
+        };
+        let headers = announcing(BODY_BYTES_MAX);
+        let never =
+            || Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        let mut waiting: Vec<_> = (0..4)
+            .map(|_| Box::pin(admission.read(&headers, never())))
+            .collect();
+        let turned: Vec<bool> = waiting
+            .iter_mut()
+            .map(|read| futures_util::FutureExt::now_or_never(read).is_some())
+            .collect();
+        assert_eq!(turned, [false, false, false, true]);
+        let short = admission.read(&announcing(2), Body::from("{}")).await;
+        assert!(short.is_ok());
     }
 
     #[tokio::test]

@@ -52,6 +52,10 @@ pub(crate) enum Manner {
     Misreporting,
     /// Reports the share index of the first peer as its own.
     Impersonating,
+    /// Says another generation in its listings than in its status.
+    Contradicting,
+    /// Lists without an end, and nothing.
+    Endless,
 }
 
 /// One contest: a validator and what it can sign once.
@@ -265,7 +269,9 @@ impl Peer {
             | Manner::Overbidding
             | Manner::Refusing(_)
             | Manner::Misreporting
-            | Manner::Impersonating => {}
+            | Manner::Impersonating
+            | Manner::Contradicting
+            | Manner::Endless => {}
         }
         manner
     }
@@ -410,7 +416,18 @@ impl cosigner_server::Cosigner for Peer {
         _request: Request<proto::ValidatorsRequest>,
     ) -> Result<Response<Pages>, Status> {
         let manner = self.tarry().await;
-        let generation = *self.generation.lock();
+        let told = *self.generation.lock();
+        let generation = told.wrapping_add(u64::from(manner == Manner::Contradicting));
+        if manner == Manner::Endless {
+            let page = move || {
+                Ok(proto::ValidatorsPage {
+                    generation,
+                    validators: Vec::new(),
+                })
+            };
+            let pages = futures_util::stream::repeat_with(page);
+            return Ok(Response::new(Box::pin(pages)));
+        }
         let index = if manner == Manner::Impersonating {
             3
         } else {

@@ -178,16 +178,16 @@ impl Validators {
         &self.reload
     }
 
-    /// Asks one cosigner for its validators, and takes what is agreed on. Its generation, or why
-    /// its list could not be had; then its last list stays.
-    async fn refresh(&self, link: &Link) -> Result<u64, String> {
-        let (generation, listing) = discovery::fetch(link).await?;
+    /// Asks one cosigner for its validators, and takes what is agreed on; or why its list could not
+    /// be had: then its last list stays.
+    async fn refresh(&self, link: &Link) -> Result<(), String> {
+        let listing = discovery::fetch(link).await?;
         let mut listings = self.listings.lock().await;
         if let Some(mine) = listings.get_mut(link.peer().0) {
             *mine = Some(Arc::new(listing));
         }
         self.agree(&listings).await;
-        Ok(generation)
+        Ok(())
     }
 
     /// Makes a new snapshot of what cosigners say. Committees take curve arithmetic, so that this
@@ -212,6 +212,13 @@ impl Validators {
                 validators = unsuitable.count,
                 why = unsuitable.why,
                 "validators are not served"
+            );
+        }
+        if let Some(disputed) = &agreed.disputed {
+            warn!(
+                validators = disputed.count,
+                why = disputed.why,
+                "share indices are disputed: whose partials verify is believed"
             );
         }
         let heard = listings.iter().flatten().count();

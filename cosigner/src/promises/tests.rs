@@ -92,6 +92,37 @@ fn a_promise_is_good_for_one_second_and_can_be_renewed() {
 }
 
 #[test]
+fn the_last_ballot_there_is_does_not_hold_a_duty_for_ever() {
+    let (mut promises, now) = machine(10);
+    let duty = attest(VALIDATOR, 1);
+    let (last, honest) = (ballot(u64::MAX, 0xff), ballot(0, b'a'));
+    assert_eq!(promises.promise(duty, last, now), PromiseAnswer::Held);
+    let early = now + START_PAUSE - Duration::from_nanos(1);
+    assert_eq!(
+        promises.promise(duty, honest, early),
+        PromiseAnswer::Outbid(last)
+    );
+    let void = now + START_PAUSE;
+    assert_eq!(promises.promise(duty, honest, void), PromiseAnswer::Held);
+    assert_eq!(
+        promises.begin_sign(duty, last, void),
+        SignAnswer::NotPromised
+    );
+    // Not while something that began under it is under way, and never below the far rounds.
+    assert_eq!(promises.promise(duty, last, void), PromiseAnswer::Held);
+    assert_eq!(promises.begin_sign(duty, last, void), SignAnswer::Begun);
+    let later = void + START_PAUSE;
+    assert_eq!(promises.promise(duty, honest, later), PromiseAnswer::Fenced);
+    let other = attest(VALIDATOR, 2);
+    let near = ballot(ROUND_FAR, b'b');
+    assert_eq!(promises.promise(other, near, now), PromiseAnswer::Held);
+    assert_eq!(
+        promises.promise(other, honest, later),
+        PromiseAnswer::Outbid(near)
+    );
+}
+
+#[test]
 fn nothing_is_promised_in_the_first_two_seconds() {
     let (mut promises, ready) = machine(10);
     let early = ready.checked_sub(Duration::from_nanos(1)).unwrap();

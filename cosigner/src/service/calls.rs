@@ -55,12 +55,14 @@ impl Cosigner for Service {
         &self,
         request: Request<ValidatorsRequest>,
     ) -> Result<Response<Self::ValidatorsStream>, Status> {
-        let _place = self.peers.admit(&request)?;
+        // The place is the stream's: it lasts as long as the listing is being read.
+        let place = self.peers.admit(&request)?;
         let listing = self.parts.vault.listing();
         let generation = listing.generation;
         // An empty listing is one empty page, so that its generation is told too.
         let pages = listing.reports.len().div_ceil(PAGE_MAX).max(1);
         let page = move |number: usize| {
+            let _place = &place;
             let reports = listing.reports.iter().skip(number.saturating_mul(PAGE_MAX));
             let validators = reports.take(PAGE_MAX).map(wire::report_to_proto).collect();
             Ok(ValidatorsPage {

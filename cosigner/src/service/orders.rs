@@ -39,20 +39,25 @@ impl Refusal {
 
     /// The label of the metric.
     pub(super) const fn label(&self) -> &'static str {
-        match self.reason {
-            Reason::Unspecified => "unspecified",
-            Reason::Invalid => "invalid",
-            Reason::NotFound => "not_found",
-            Reason::Slashable => "slashable",
-            Reason::WrongChain => "wrong_chain",
-            Reason::NotAllowed => "not_allowed",
-            Reason::Disabled => "disabled",
-            Reason::BeyondClock => "beyond_clock",
-            Reason::Ledger => "ledger",
-            Reason::Busy => "busy",
-            Reason::Starting => "starting",
-            Reason::TooLate => "too_late",
-        }
+        reason_label(self.reason)
+    }
+}
+
+/// A reason as a label of metrics.
+pub(super) const fn reason_label(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Unspecified => "unspecified",
+        Reason::Invalid => "invalid",
+        Reason::NotFound => "not_found",
+        Reason::Slashable => "slashable",
+        Reason::WrongChain => "wrong_chain",
+        Reason::NotAllowed => "not_allowed",
+        Reason::Disabled => "disabled",
+        Reason::BeyondClock => "beyond_clock",
+        Reason::Ledger => "ledger",
+        Reason::Busy => "busy",
+        Reason::Starting => "starting",
+        Reason::TooLate => "too_late",
     }
 }
 

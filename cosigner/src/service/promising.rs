@@ -1,5 +1,7 @@
 //! The first round: promise a duty to a ballot, and say what is signed for it.
 
+use std::time::Duration;
+
 use duty::Claim;
 use futures_util::future::join_all;
 use slashing::{Prospect, Question, Refused, rules::Conflict};
@@ -11,9 +13,13 @@ use wire::proto::{
 
 use super::{
     Service,
-    orders::{Accepted, Refusal},
+    orders::{Accepted, Refusal, reason_label},
 };
 use crate::promises::{DutyId, PromiseAnswer};
+
+/// How long a batch waits at most for a duty that is being signed. Mostly that is one commit; while
+/// a lost commit is in doubt it is long, and the batch's other duties have one second to be signed.
+const FENCED_WAIT: Duration = Duration::from_millis(200);
 
 /// A duty that is held by the asked ballot: its row in the ledger says the rest.
 struct Held {
@@ -30,7 +36,7 @@ enum Step {
 impl Service {
     /// One outcome per item, in their order.
     pub(super) async fn promise_all(&self, items: Vec<PromiseItem>) -> Vec<PromiseOutcome> {
-        let deadline = Instant::now() + self.parts.ledger_wait;
+        let deadline = Instant::now() + self.parts.ledger_wait.min(FENCED_WAIT);
         // The ballot is held before the ledger is read: from then on nothing new is signed for the
         // duty under a lower one, so what is read stays true.
         let steps = join_all(items.into_iter().map(|item| self.hold(item, deadline))).await;
@@ -54,13 +60,13 @@ impl Service {
             },
             (Step::Held(_), Err(unavailable)) => refused((*unavailable).clone().into()),
         };
-        steps
-            .into_iter()
-            .map(outcome)
-            .map(|outcome| PromiseOutcome {
+        let answer = |outcome: Outcome| {
+            self.parts.metrics.promise(label(&outcome));
+            PromiseOutcome {
                 outcome: Some(outcome),
-            })
-            .collect()
+            }
+        };
+        steps.into_iter().map(outcome).map(answer).collect()
     }
 
     async fn hold(&self, item: PromiseItem, deadline: Instant) -> Step {
@@ -147,6 +153,16 @@ pub(super) fn claim_and_ballot(
         )));
     }
     Ok((claim, ballot))
+}
+
+/// The label of the metric.
+fn label(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Promised(promised) if promised.signed.is_empty() => "promised",
+        Outcome::Promised(_) => "signed",
+        Outcome::Outbid(_) => "outbid",
+        Outcome::Refused(refusal) => reason_label(refusal.reason()),
+    }
 }
 
 fn refused(refusal: Refusal) -> Outcome {

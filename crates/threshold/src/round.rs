@@ -151,6 +151,10 @@ pub enum Effect {
     Combine(Vec<(ShareIndex, PartialSignature)>),
     /// These gave partials that are not valid.
     Blame(Vec<Peer>),
+    /// These are not the partials that were combined for their indices. Verify them, and blame whose
+    /// does not hold: of a combination that holds, the parts need not, if two liars make up for
+    /// each other.
+    Suspect(Vec<(Peer, ShareIndex, PartialSignature)>),
     /// Give [`Event::Woken`] at this moment; replaces the moment before.
     WakeAt(Duration),
     /// Give [`Event::Retry`] once, at a random moment between these two.

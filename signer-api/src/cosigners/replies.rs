@@ -2,7 +2,7 @@
 
 use duty::SigningRoot;
 use threshold::{
-    Ballot, PartialSignature,
+    PartialSignature,
     round::{Event, Failure, FailureReason, Peer, Refusal, RefusalReason},
 };
 use wire::{
@@ -14,8 +14,6 @@ use super::lane::Ask;
 
 /// Characters of a cosigner's own words that are passed on.
 const MESSAGE_CHARS_MAX: usize = 300;
-/// Honest rounds rise one by one. What is further ahead would use up the numbers.
-const ROUNDS_AHEAD_MAX: u64 = 1_000_000;
 
 /// Something that no honest cosigner says; what it was, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,11 +68,8 @@ fn outbid(peer: Peer, ask: &Ask, held: proto::Ballot) -> Result<Event, Nonsense>
     let mine = ask
         .ballot
         .ok_or_else(|| Nonsense("outbid without a ballot".to_owned()))?;
-    let furthest = Ballot {
-        round: mine.round.saturating_add(ROUNDS_AHEAD_MAX),
-        ..held
-    };
-    if held <= mine || held > furthest {
+    // However far ahead: an honest cosigner holds what another signer-api made it promise.
+    if held <= mine {
         let (held, mine) = (held.round, mine.round);
         return Err(Nonsense(format!("round {mine} outbid by round {held}")));
     }

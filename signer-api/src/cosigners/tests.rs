@@ -152,7 +152,6 @@ async fn answers_that_cannot_be_understood_are_blamed() {
         (Manner::Short, false),
         (Manner::Miscounting, false),
         (Manner::Miscounting, true),
-        (Manner::Overbidding, true),
         (Manner::Refusing(Reason::Unspecified), true),
     ] {
         let (metrics, registry) = metrics();
@@ -181,6 +180,23 @@ async fn answers_that_cannot_be_understood_are_blamed() {
         );
         assert!(link.is_doubted() && !cosigners.links()[0].is_doubted());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cosigner_is_not_blamed_for_a_ballot_that_another_caller_made_it_hold() {
+    let peers = Peers::start(2, 2, 1).await;
+    let (metrics, registry) = metrics();
+    let cosigners = Cosigners::open(&peers.config, &metrics).unwrap();
+    let link = &cosigners.links()[1];
+    peers.behave(1, Manner::Overbidding);
+    let (ask, mut answer) = block(&peers, 7);
+    link.promise(ask);
+    let Some(Event::Outbid { held, .. }) = answer.recv().await else {
+        panic!("not outbid")
+    };
+    assert_eq!(held.round, u64::MAX);
+    assert!(!link.is_doubted());
+    assert!(!shown(&registry).contains("cosigner_blamed_total{"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

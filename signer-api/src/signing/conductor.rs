@@ -26,6 +26,9 @@ const HEDGE_FACTOR: u32 = 3;
 /// ... but not before the least of these, and after the most at the latest.
 const HEDGE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(300));
 
+/// What a cosigner is blamed for, for people.
+const BAD_PARTIAL: &str = "gave a partial signature that does not verify";
+
 /// Gets one order signed, or learns why not, by the deadline.
 pub(super) async fn conduct(
     shared: &Arc<Shared>,
@@ -177,9 +180,12 @@ impl Conductor<'_> {
             Effect::Combine(partials) => self.combine(partials).await,
             Effect::Blame(peers) => {
                 self.each(&peers, |link| {
-                    let what = "gave a partial signature that does not verify";
-                    link.blame(Misdeed::Partial, what);
+                    link.blame(Misdeed::Partial, BAD_PARTIAL);
                 });
+                Next::GoOn
+            }
+            Effect::Suspect(partials) => {
+                self.judge(partials);
                 Next::GoOn
             }
             Effect::WakeAt(at) => {
@@ -236,6 +242,27 @@ impl Conductor<'_> {
             }
             None => Next::Tell(Event::Blamed(Vec::new())),
         }
+    }
+
+    /// Verifies partials that are not needed, and blames whose does not hold. Nobody waits for it.
+    fn judge(&self, partials: Vec<(Peer, ShareIndex, PartialSignature)>) {
+        let (shared, root) = (Arc::clone(self.shared), self.root);
+        let validator = Arc::clone(self.validator);
+        tokio::spawn(async move {
+            let job = move || {
+                let committee = &validator.committee;
+                let bad = partials.into_iter().filter(|(_, index, partial)| {
+                    committee.verify_partial(*index, root, partial).is_err()
+                });
+                bad.map(|(peer, _, _)| peer).collect::<Vec<_>>()
+            };
+            let bad = shared.cpu.run(Urgency::Usual, job).await;
+            for peer in bad.unwrap_or_default() {
+                if let Some(link) = shared.cosigners.link(peer) {
+                    link.blame(Misdeed::Partial, BAD_PARTIAL);
+                }
+            }
+        });
     }
 
     /// The next thing that happens.

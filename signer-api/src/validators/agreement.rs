@@ -23,12 +23,15 @@ pub(super) struct Agreed {
     pub(super) undecided: HashSet<PublicKey>,
     /// Whose reports contradict what is believed, and how.
     pub(super) lies: Vec<(Peer, String)>,
-    pub(super) unsuitable: Option<Unsuitable>,
+    /// Validators that enough cosigners agree on and that are not served all the same.
+    pub(super) unsuitable: Option<Noted>,
+    /// Validators of whom two cosigners claim one index.
+    pub(super) disputed: Option<Noted>,
 }
 
-/// Validators that enough cosigners agree on and that are not served all the same.
+/// Some validators that something is to be said of, in one line however many they are.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unsuitable {
+pub(super) struct Noted {
     pub(super) count: usize,
     /// Of one of them.
     pub(super) why: String,
@@ -72,7 +75,7 @@ pub(super) fn agree(
             .iter()
             .filter_map(|(peer, listing)| Some((*peer, listing.get(&key)?)))
             .collect();
-        match choose(key, &reports, committee, &mut agreed.lies) {
+        match choose(key, &reports, committee, &mut agreed) {
             Some(candidate) => candidates.push(candidate),
             None if reports.len().saturating_add(unheard) >= committee.threshold() => {
                 agreed.undecided.insert(key);
@@ -86,10 +89,7 @@ pub(super) fn agree(
                 agreed.validators.insert(key, validator);
             }
             Err(why) => {
-                let unsuitable = agreed
-                    .unsuitable
-                    .get_or_insert(Unsuitable { count: 0, why });
-                unsuitable.count = unsuitable.count.saturating_add(1);
+                note(&mut agreed.unsuitable, why);
             }
         }
     }
@@ -102,7 +102,7 @@ fn choose<'a>(
     key: PublicKey,
     reports: &[(Peer, &'a Report)],
     committee: CommitteeSize,
-    lies: &mut Vec<(Peer, String)>,
+    agreed: &mut Agreed,
 ) -> Option<Candidate<'a>> {
     let mut versions: BTreeMap<Version<'_>, Vec<(Peer, ShareIndex)>> = BTreeMap::new();
     for (peer, report) in reports {
@@ -120,7 +120,7 @@ fn choose<'a>(
     })?;
     let believed: BTreeSet<Peer> = claims.iter().map(|(peer, _)| *peer).collect();
     for (peer, _) in reports.iter().filter(|(peer, _)| !believed.contains(peer)) {
-        lies.push((
+        agreed.lies.push((
             *peer,
             format!("reports another committee of {key} than the others"),
         ));
@@ -128,7 +128,7 @@ fn choose<'a>(
     claims.retain(|(peer, index)| {
         let is_member = version.members.contains(&index.value());
         if !is_member {
-            lies.push((
+            agreed.lies.push((
                 *peer,
                 format!("claims {index}, which is no member, of {key}"),
             ));
@@ -136,20 +136,21 @@ fn choose<'a>(
         is_member
     });
     // Who lies is settled by whose partials verify; that two claim one index is worth a line.
-    for (position, (peer, index)) in claims.iter().enumerate() {
-        if claims
-            .iter()
-            .take(position)
-            .any(|(_, other)| other == index)
-        {
-            tracing::warn!(validator = %key, %index, cosigner = peer.0, "two claim one index");
-        }
+    let indices: BTreeSet<ShareIndex> = claims.iter().map(|(_, index)| *index).collect();
+    if indices.len() < claims.len() {
+        let why = format!("two cosigners claim one index of {key}");
+        note(&mut agreed.disputed, why);
     }
     Some(Candidate {
         key,
         version,
         claims,
     })
+}
+
+fn note(noted: &mut Option<Noted>, why: String) {
+    let noted = noted.get_or_insert(Noted { count: 0, why });
+    noted.count = noted.count.saturating_add(1);
 }
 
 type Made = Result<(PublicKey, Arc<Validator>), String>;

@@ -15,6 +15,10 @@ use crate::cosigners::{Link, Misdeed};
 const LISTING_TIMEOUT: Duration = Duration::from_secs(30);
 /// Validators of one cosigner at most.
 const VALIDATORS_MAX: usize = 250_000;
+/// Pages of one listing at most: honest ones are full, but for the last.
+const PAGES_MAX: usize = VALIDATORS_MAX / PAGE_MAX + 1;
+/// What the reports of one listing may take in memory, in bytes.
+const LISTING_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The pause after a listing that failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -38,7 +42,9 @@ pub(super) async fn follow(validators: Weak<Validators>, link: Arc<Link>) {
             return;
         };
         match validators.refresh(&link).await {
-            Ok(generation) => listed = Some(generation),
+            // As its health said, not the listing: who says one here and another there is asked
+            // again when its health changes, not at once and for ever.
+            Ok(()) => listed = wanted,
             Err(why) => {
                 warn!(cosigner = %link.san(), why, "a cosigner's validators could not be listed");
                 drop(validators);
@@ -48,19 +54,20 @@ pub(super) async fn follow(validators: Weak<Validators>, link: Arc<Link>) {
     }
 }
 
-/// A complete listing and its generation, or why there is none.
-pub(super) async fn fetch(link: &Link) -> Result<(u64, Listing), String> {
+/// A complete listing, or why there is none.
+pub(super) async fn fetch(link: &Link) -> Result<Listing, String> {
     let listing = tokio::time::timeout(LISTING_TIMEOUT, fetch_pages(link)).await;
     listing.unwrap_or_else(|_| Err("the listing took too long".to_owned()))
 }
 
-async fn fetch_pages(link: &Link) -> Result<(u64, Listing), String> {
+async fn fetch_pages(link: &Link) -> Result<Listing, String> {
     let called = link.client().validators(proto::ValidatorsRequest {}).await;
     let mut pages = called
         .map_err(|status| link.describe(&status))?
         .into_inner();
     let mut generation = None;
     let mut listing = Listing::new();
+    let (mut count, mut bytes) = (0_usize, 0_usize);
     while let Some(page) = pages
         .message()
         .await
@@ -69,7 +76,11 @@ async fn fetch_pages(link: &Link) -> Result<(u64, Listing), String> {
         if *generation.get_or_insert(page.generation) != page.generation {
             return Err("its validators changed while they were listed".to_owned());
         }
+        count = count.saturating_add(1);
+        bytes = bytes.saturating_add(page.validators.iter().map(size).sum::<usize>());
         let within = page.validators.len() <= PAGE_MAX
+            && count <= PAGES_MAX
+            && bytes <= LISTING_BYTES_MAX
             && listing.len().saturating_add(page.validators.len()) <= VALIDATORS_MAX;
         if !within {
             link.blame(Misdeed::Report, "lists more validators than are taken");
@@ -87,7 +98,15 @@ async fn fetch_pages(link: &Link) -> Result<(u64, Listing), String> {
             }
         }
     }
-    // Without validators there need not be a page to carry a generation.
-    let generation = generation.or_else(|| link.health().generation());
-    Ok((generation.unwrap_or_default(), listing))
+    Ok(listing)
+}
+
+/// What a report takes in memory, in bytes, or a little more.
+fn size(report: &proto::Validator) -> usize {
+    let members = report.members.len().saturating_mul(size_of::<u64>());
+    let commitments = report.commitments.iter();
+    let commitments = commitments.map(|point| size_of::<Vec<u8>>().saturating_add(point.len()));
+    size_of::<proto::Validator>()
+        .saturating_add(members)
+        .saturating_add(commitments.sum())
 }

@@ -106,6 +106,24 @@ async fn a_lying_report_is_blamed_and_costs_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_listing_without_an_end_is_ended_and_blamed() {
+    let setting = Setting::new(&[(3, Manner::Endless)]).await;
+    eventually("the others' word counts", || setting.members() == [0, 1, 2]).await;
+    eventually("the liar is blamed", || setting.blamed("cosigner-4")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_contradicts_its_own_generation_is_not_asked_again_and_again() {
+    let setting = Setting::new(&[(3, Manner::Contradicting)]).await;
+    let calls = |position: usize| setting.peers.peers[position].calls.load(Ordering::Relaxed);
+    eventually("all are heard", || setting.members() == [0, 1, 2, 3]).await;
+    let (honest, liar) = (calls(0), calls(3));
+    eventually("two seconds pass", || calls(0) >= honest + 2).await;
+    let asked = calls(3) - liar;
+    assert!(asked <= 6, "asked {asked} times in two seconds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_that_claim_one_index_both_are_asked() {
     let setting = Setting::new(&[(3, Manner::Impersonating)]).await;
     eventually("all four are members", || setting.members() == [0, 1, 2, 3]).await;

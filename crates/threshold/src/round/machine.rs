@@ -16,6 +16,9 @@ const OUTBID_WAIT_MIN: (Duration, Duration) =
     (Duration::from_millis(10), Duration::from_millis(50));
 /// After failures, wait at least this before the first retry; twice as long before each further.
 const FAILURE_WAIT: Duration = Duration::from_millis(50);
+/// Honest rounds rise one by one. A member that tells of one further ahead lies, or was lied to by
+/// another caller: it is not followed there, where the numbers end.
+const ROUNDS_AHEAD_MAX: u64 = 1_000_000;
 /// Waits grow at most by this power of two.
 const WAIT_DOUBLINGS_MAX: u32 = 2;
 
@@ -141,7 +144,9 @@ impl Round {
     }
 
     fn outbid(&mut self, now: Duration, peer: Peer, round: u64, held: Ballot) {
-        self.highest = self.highest.max(held.round);
+        if held.round <= self.round.saturating_add(ROUNDS_AHEAD_MAX) {
+            self.highest = self.highest.max(held.round);
+        }
         if round != self.round {
             return;
         }
@@ -177,20 +182,22 @@ impl Round {
         }
     }
 
-    /// There is one valid partial for an index: who claimed it and gave another is to blame.
+    /// There is one valid partial for an index: who claimed it and gave another is suspect.
     fn combined(&mut self, effects: &mut Vec<Effect>) {
         self.phase = Phase::Done;
         let used = self.chosen().into_iter();
         let used: Vec<&Member> = used
             .filter_map(|position| self.members.get(position))
             .collect();
-        let liars = self.members.iter().filter(|member| {
-            let valid = used.iter().find(|other| other.index == member.index);
-            member.partial.is_some() && valid.is_some_and(|valid| valid.partial != member.partial)
+        let suspects = self.members.iter().filter_map(|member| {
+            let partial = member.partial?;
+            let combined = used.iter().find(|other| other.index == member.index)?;
+            let differs = combined.partial != Some(partial);
+            differs.then_some((member.peer, member.index, partial))
         });
-        let liars: Vec<Peer> = liars.map(|member| member.peer).collect();
-        if !liars.is_empty() {
-            effects.push(Effect::Blame(liars));
+        let suspects: Vec<_> = suspects.collect();
+        if !suspects.is_empty() {
+            effects.push(Effect::Suspect(suspects));
         }
     }
 

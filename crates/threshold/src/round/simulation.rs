@@ -246,6 +246,7 @@ impl World {
                 }
                 Effect::Combine(partials) => self.combine(whose, &partials),
                 Effect::Blame(peers) => panic!("blames {peers:?}"),
+                Effect::Suspect(partials) => panic!("suspects {partials:?}"),
                 Effect::WakeAt(at) => {
                     self.coordinators[whose].wake = Some(at);
                     let after = at - self.now;
