@@ -260,11 +260,6 @@ impl Promises {
     pub fn is_empty(&self) -> bool {
         self.floors.is_empty()
     }
-
-    /// Sets the bound. Promises beyond a lower one stay; new ones are refused.
-    pub const fn set_max(&mut self, promises_max: usize) {
-        self.promises_max = promises_max;
-    }
 }
 
 #[cfg(test)]

@@ -236,22 +236,22 @@ impl SealingKey {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
 
-    const CHEAP: KdfCost = KdfCost {
+    pub(crate) const CHEAP: KdfCost = KdfCost {
         memory_kib: 64,
         passes: 1,
         lanes: 1,
     };
 
-    fn entropy(bytes: &mut [u8]) {
+    pub(crate) fn entropy(bytes: &mut [u8]) {
         getrandom::fill(bytes).unwrap();
     }
 
-    fn passphrase(text: &str) -> Passphrase {
+    pub(crate) fn passphrase(text: &str) -> Passphrase {
         Passphrase::new(text.as_bytes().to_vec()).unwrap()
     }
 

@@ -5,20 +5,7 @@ use std::collections::BTreeSet;
 use keyshare::{SecretKey, split};
 
 use super::*;
-
-const CHEAP: KdfCost = KdfCost {
-    memory_kib: 64,
-    passes: 1,
-    lanes: 1,
-};
-
-fn entropy(bytes: &mut [u8]) {
-    getrandom::fill(bytes).unwrap();
-}
-
-fn passphrase(text: &str) -> Passphrase {
-    Passphrase::new(text.as_bytes().to_vec()).unwrap()
-}
+use crate::sealing::tests::{CHEAP, entropy, passphrase};
 
 /// One cosigner's shares of `keys` keys, 2-of-3.
 fn package(keys: usize) -> Package {

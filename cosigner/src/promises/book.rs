@@ -109,11 +109,6 @@ impl PromiseBook {
         self.promises.lock().len()
     }
 
-    /// See [`Promises::set_max`].
-    pub fn set_max(&self, promises_max: usize) {
-        self.promises.lock().set_max(promises_max);
-    }
-
     fn bell(&self, duty: &DutyId) -> Option<&Notify> {
         let bells = u64::try_from(BELLS).ok()?;
         let bell = self.hasher.hash_one(duty) % bells;
