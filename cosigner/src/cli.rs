@@ -13,14 +13,15 @@ use daemon::{
     tls,
 };
 use duty::{Epoch, Slot};
-use slashing::{Database, DatabaseError, InitialHistory};
+use slashing::{Database, DatabaseError, InitialHistory, OpenError, Origin};
 
 use crate::{
     config::Settings,
-    import::{self, ImportError},
+    import::{self, ImportError, Said},
     sealing::Passphrase,
     server::{self, Stop},
-    vault::{self, VaultError},
+    service::since_1970,
+    vault::{self, Past, VaultError},
 };
 
 /// The exit code for what the operator can mend in files and arguments.
@@ -41,12 +42,20 @@ const IMPORT_EXAMPLES: &str = "Examples:
   cosigner import --config cosigner.toml --package cosigner-1.package \\
       --passphrase-file cosigner-1.passphrase --never-signed
 
-  # Keys that have signed: the highest numbers of all of them, or higher ones
+  # Keys that have signed elsewhere: the slashing protection that was exported there (EIP-3076)
+  cosigner import --config cosigner.toml --package cosigner-1.package \\
+      --passphrase-file cosigner-1.passphrase --history slashing-protection.json
+
+  # The same without a file: the highest numbers of all of them, or higher ones
   cosigner import --config cosigner.toml --package cosigner-1.package \\
       --passphrase-file cosigner-1.passphrase \\
       --watermark-source 421874 --watermark-target 421875 --watermark-slot 13500031
 
-One of the two must be said. A key that starts with less history than it has can be slashed.
+  # A cosigner made anew for one whose database is lost
+  cosigner import --config cosigner.toml --package cosigner-1.package \\
+      --passphrase-file cosigner-1.passphrase --replaces-lost-member
+
+Exactly one of the four must be said. A key that starts with less history than it has can be slashed.
 `countersign keys split` makes packages and passphrases. A running cosigner takes up what is imported.";
 
 /// Holds one share of each validator's key; signs what its own ledger permits.
@@ -85,6 +94,9 @@ struct RunArguments {
     /// Read and check the configuration and its files, print it, and end
     #[arg(long)]
     check: bool,
+    /// The database was restored from a backup or an image: quarantine, whatever the anchor says
+    #[arg(long)]
+    restored: bool,
     /// Stops when standard input closes: for a child process.
     #[arg(long, hide = true)]
     stop_with_stdin: bool,
@@ -101,8 +113,12 @@ struct ImportArguments {
     #[arg(long, value_name = "FILE")]
     passphrase_file: PathBuf,
     /// These keys have never signed anything.
-    #[arg(long, conflicts_with_all = ["watermark_source", "watermark_target", "watermark_slot"])]
+    #[arg(long)]
     never_signed: bool,
+    /// What these keys have signed: an interchange file (EIP-3076, version 5) that names each of
+    /// them. Of other keys in it nothing is taken. Keys and history are activated together.
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
     /// The highest source epoch that any of these keys has signed.
     #[arg(long, value_name = "EPOCH", requires_all = ["watermark_target", "watermark_slot"])]
     watermark_source: Option<u64>,
@@ -112,6 +128,12 @@ struct ImportArguments {
     /// The highest block slot that any of these keys has signed.
     #[arg(long, value_name = "SLOT", requires_all = ["watermark_source", "watermark_target"])]
     watermark_slot: Option<u64>,
+    /// This cosigner is made anew for one whose database is lost: it starts at this machine's clock
+    /// plus one, which must be right. Never use the other cosigners' histories for this: the lost
+    /// one's last votes may be in none of them, for they were given to whoever asked only it, and
+    /// one that contradicts them can be slashed.
+    #[arg(long)]
+    replaces_lost_member: bool,
 }
 
 /// Why the program ends with a code other than 0.
@@ -163,7 +185,12 @@ fn execute(command: Command) -> Result<(), Failure> {
                 Stop::OnSignal
             };
             server::prepare(&settings)?;
-            runtime()?.block_on(server::run(settings, tls, passphrase, stop))
+            let origin = if arguments.restored {
+                Origin::Restored
+            } else {
+                Origin::AsLeft
+            };
+            runtime()?.block_on(server::run(settings, tls, passphrase, stop, origin))
         }
         Command::Migrate { file } => {
             let settings = Settings::load(&file.config)?;
@@ -177,21 +204,17 @@ fn execute(command: Command) -> Result<(), Failure> {
 }
 
 fn import(arguments: &ImportArguments) -> Result<(), Failure> {
-    let watermark = match (
-        arguments.watermark_source,
-        arguments.watermark_target,
-        arguments.watermark_slot,
-    ) {
-        (Some(source), Some(target), Some(slot)) => Some(InitialHistory::Watermark {
-            source: Epoch(source),
-            target: Epoch(target),
-            slot: Slot(slot),
-        }),
-        (_, _, _) => None,
-    };
-    let history = import::history(arguments.never_signed, watermark)?;
+    let said = import::history(said(arguments))?;
     daemon::harden();
     let settings = Settings::load(&arguments.file.config)?;
+    let past = match said {
+        Said::Stated(history) => Past::Stated(history),
+        Said::InFile(path) => import::read_history(&path, settings.genesis_validators_root)?,
+        Said::ByLostMember => {
+            Past::Stated(import::after_lost_member(&settings.clock, since_1970())?)
+        }
+    };
+    let start = started_at(&past);
     let vault_passphrase = Passphrase::read(&settings.config.vault.passphrase_file)?;
     let package_passphrase = Passphrase::read(&arguments.passphrase_file)?;
     let package = import::read(&arguments.package, &package_passphrase)?;
@@ -201,23 +224,56 @@ fn import(arguments: &ImportArguments) -> Result<(), Failure> {
         let (config, root) = (&settings.config.database, settings.genesis_validators_root);
         let database = Database::open(config, root).await?;
         let mut entropy = server::Entropy::default();
-        vault::import(
-            &database,
-            vault_passphrase,
-            newcomers,
-            history,
-            &mut |bytes| {
-                entropy.fill(bytes);
-            },
-        )
+        vault::import(&database, vault_passphrase, newcomers, past, &mut |bytes| {
+            entropy.fill(bytes);
+        })
         .await?;
         entropy.check()
     })?;
     let shares = if count == 1 { "share" } else { "shares" };
     say(&format!(
-        "imported {count} {shares} from {}\n",
+        "imported {count} {shares} from {}{start}\n",
         shown(&arguments.package)
     ))
+}
+
+/// What the operator says of the keys' past, each thing that is said.
+fn said(arguments: &ImportArguments) -> Vec<Said> {
+    let mut said = Vec::new();
+    if arguments.never_signed {
+        said.push(Said::Stated(InitialHistory::NeverSigned));
+    }
+    said.extend(arguments.history.clone().map(Said::InFile));
+    if let (Some(source), Some(target), Some(slot)) = (
+        arguments.watermark_source,
+        arguments.watermark_target,
+        arguments.watermark_slot,
+    ) {
+        said.push(Said::Stated(InitialHistory::Watermark {
+            source: Epoch(source),
+            target: Epoch(target),
+            slot: Slot(slot),
+        }));
+    }
+    if arguments.replaces_lost_member {
+        said.push(Said::ByLostMember);
+    }
+    said
+}
+
+/// The heights from which the keys start, if those are known before they are imported.
+fn started_at(past: &Past) -> String {
+    match past {
+        Past::Stated(InitialHistory::Watermark {
+            source,
+            target,
+            slot,
+        }) => format!(
+            ": they sign attestations from source epoch {source}, above target epoch {target}, and \
+             blocks above slot {slot}"
+        ),
+        Past::Stated(InitialHistory::NeverSigned) | Past::InFile { .. } => String::new(),
+    }
 }
 
 fn shown(path: &Path) -> String {
@@ -256,10 +312,24 @@ impl From<DatabaseError> for Failure {
     }
 }
 
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Database(error) => error.into(),
+            OpenError::Anchor(_) | OpenError::Held(_) | OpenError::Unraisable(_) => {
+                Self::Misconfigured(error.to_string())
+            }
+            OpenError::Randomness(_) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
 impl From<VaultError> for Failure {
     fn from(error: VaultError) -> Self {
         match error {
-            VaultError::Locked(_) => Self::Misconfigured(error.to_string()),
+            VaultError::Locked(_)
+            | VaultError::History { .. }
+            | VaultError::NotInHistory { .. } => Self::Misconfigured(error.to_string()),
             VaultError::Unavailable(_)
             | VaultError::Share { .. }
             | VaultError::Header(_)
@@ -275,7 +345,9 @@ impl From<ImportError> for Failure {
             ImportError::Config(error) => error.into(),
             ImportError::Database(error) => error.into(),
             ImportError::Vault(error) => error.into(),
-            ImportError::Package { .. } => Self::Misconfigured(error.to_string()),
+            ImportError::Package { .. } | ImportError::History { .. } => {
+                Self::Misconfigured(error.to_string())
+            }
             ImportError::Members(_)
             | ImportError::Empty
             | ImportError::Twice(_)

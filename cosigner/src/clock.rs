@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use duty::{Claim, Epoch, Slot};
+use slashing::Position;
 
 /// The chain's time, or none at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,14 +94,13 @@ impl Clock {
             return Ok(());
         };
         let now = chain.at(since_1970);
-        let (next_slot, next_epoch, first_unjustified) = match now {
-            Now::BeforeGenesis => (0, 0, 0),
-            Now::At { slot, epoch } => {
-                (slot.0.saturating_add(1), epoch.0.saturating_add(1), epoch.0)
-            }
+        let (next_epoch, next_slot) = now.next();
+        let first_unjustified = match now {
+            Now::BeforeGenesis => 0,
+            Now::At { epoch, .. } => epoch.0,
         };
         match *claim {
-            Claim::Attest { target, .. } if target.0 > next_epoch => {
+            Claim::Attest { target, .. } if target > next_epoch => {
                 Err(BeyondClock::Target { target, now })
             }
             Claim::Attest { source, .. } if source.0 > 0 && source.0 >= first_unjustified => {
@@ -109,7 +109,7 @@ impl Clock {
                     now,
                 })
             }
-            Claim::Propose { slot } if slot.0 > next_slot => Err(BeyondClock::Slot { slot, now }),
+            Claim::Propose { slot } if slot > next_slot => Err(BeyondClock::Slot { slot, now }),
             Claim::Attest { .. } | Claim::Propose { .. } => Ok(()),
         }
     }
@@ -121,6 +121,21 @@ impl Clock {
             Self::Checked(chain) => Some(chain.at(since_1970)),
             Self::Unchecked => None,
         }
+    }
+}
+
+impl Clock {
+    /// Where the clock stands at a time since 1970; before genesis at its first slot. `None` if it
+    /// is unchecked.
+    #[must_use]
+    pub fn position(&self, since_1970: Duration) -> Option<Position> {
+        self.now(since_1970).map(|now| match now {
+            Now::BeforeGenesis => Position {
+                epoch: Epoch(0),
+                slot: Slot(0),
+            },
+            Now::At { slot, epoch } => Position { epoch, slot },
+        })
     }
 }
 
@@ -140,6 +155,19 @@ impl ChainTime {
 }
 
 impl Now {
+    /// The next epoch and the next slot, the highest that anyone signs by this clock. Before
+    /// genesis these are number 0.
+    #[must_use]
+    pub fn next(self) -> (Epoch, Slot) {
+        match self {
+            Self::BeforeGenesis => (Epoch(0), Slot(0)),
+            Self::At { slot, epoch } => (
+                Epoch(epoch.0.saturating_add(1)),
+                Slot(slot.0.saturating_add(1)),
+            ),
+        }
+    }
+
     /// Whether a duty is so old that the chain takes it no more: an attestation after the epoch
     /// that follows its target (EIP-7045), a block after an epoch's length of slots.
     #[must_use]

@@ -56,6 +56,13 @@ pub struct Config {
     /// Promises that are held at most; four for each validator, at least 100,000, if not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promises_max: Option<usize>,
+    /// The file that remembers, outside of the database, how far the ledger has come. Beside an
+    /// SQLite file if it is not set; must be set for PostgreSQL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<PathBuf>,
+    /// How many epochs of decisions are kept for export and audit. Ratchets are kept for ever.
+    #[serde(default = "history_epochs_default")]
+    pub history_epochs: u64,
     /// Where ledger and shares are.
     pub database: DatabaseConfig,
     /// What opens the shares.
@@ -122,6 +129,10 @@ const fn ledger_wait_ms_default() -> u64 {
     500
 }
 
+const fn history_epochs_default() -> u64 {
+    1000
+}
+
 /// A configuration that was understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -137,6 +148,8 @@ pub struct Settings {
     pub authority: Authority,
     /// How long a decision of the ledger may take.
     pub ledger_wait: Duration,
+    /// The anchor's file.
+    pub anchor: PathBuf,
 }
 
 impl Settings {
@@ -163,6 +176,8 @@ impl Settings {
         let unusable = |error: slashing::DatabaseError| ConfigError::new(error.to_string());
         config.database.check().map_err(unusable)?;
         config::in_range("ledger_wait_ms", config.ledger_wait_ms, 10, 60_000)?;
+        // Two epochs of repeats are needed; the upper bound is any number that no clock overflows.
+        config::in_range("history_epochs", config.history_epochs, 2, 100_000_000)?;
         if let Some(promises_max) = config.promises_max {
             config::in_range("promises_max", promises_max, 1, 10_000_000)?;
         }
@@ -190,6 +205,8 @@ impl Settings {
             ClockSetting::Unchecked if configured.or(known).is_none() => (Clock::Unchecked, None),
             ClockSetting::Unchecked => (Clock::Unchecked, Some(genesis_time()?)),
         };
+        let anchor = anchor(&config)?;
+        config.anchor = Some(anchor.clone());
         config.genesis_time = genesis_time;
         config.genesis_validators_root = Some(root);
         Ok(Self {
@@ -198,6 +215,7 @@ impl Settings {
             slots_per_epoch,
             authority,
             ledger_wait: Duration::from_millis(config.ledger_wait_ms),
+            anchor,
             config,
         })
     }
@@ -210,6 +228,23 @@ impl Settings {
                 .saturating_mul(PROMISES_PER_VALIDATOR)
                 .max(PROMISES_MAX_DEFAULT)
         })
+    }
+}
+
+/// Where the anchor is. Never in a PostgreSQL server, so that has no place beside it.
+fn anchor(config: &Config) -> Result<PathBuf, ConfigError> {
+    match (&config.anchor, &config.database) {
+        (Some(anchor), _) => Ok(anchor.clone()),
+        (None, DatabaseConfig::Sqlite(sqlite)) => {
+            let mut path = sqlite.path.clone().into_os_string();
+            path.push(".anchor");
+            Ok(path.into())
+        }
+        (None, DatabaseConfig::Postgres(_)) => Err(ConfigError::new(
+            "add `anchor`, a file on this machine's own disk, such as \
+             \"/var/lib/countersign/cosigner.anchor\": it remembers how far the ledger has come, so \
+             that a restored or failed-over database is noticed",
+        )),
     }
 }
 

@@ -5,23 +5,28 @@ use std::{
     collections::BTreeSet,
     fs,
     io::Read,
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
+    time::Duration,
 };
 
 use daemon::config::ConfigError;
-use duty::PublicKey;
+use duty::{PublicKey, Root};
 use indicatif::{ProgressBar, ProgressStyle};
 use keyshare::{SecretShare, ShareMismatch, check_share};
-use slashing::{DatabaseError, InitialHistory};
+use slashing::{
+    DatabaseError, InitialHistory,
+    interchange::{self, Staged},
+};
 use threshold::{Commitments, Committee, InvalidCommitments, ShareIndex, UnsafeCommittee};
 use wire::Report;
 
 use crate::{
+    clock::Clock,
     package::{self, PACKAGE_BYTES_MAX, Package, PackageError, PackagedShare},
     sealing::Passphrase,
-    vault::{Newcomer, VaultError},
+    vault::{Newcomer, Past, VaultError},
 };
 
 /// From how many shares on progress is shown.
@@ -40,6 +45,14 @@ pub enum ImportError {
         path: String,
         /// Why.
         error: PackageError,
+    },
+    /// The file of what the keys have signed is not taken.
+    #[error("{path}: {error}")]
+    History {
+        /// The file.
+        path: String,
+        /// Why.
+        error: interchange::ImportError,
     },
     /// A member is listed twice, or this cosigner's index is none of them.
     #[error("the package's committee is malformed: {0}")]
@@ -217,22 +230,85 @@ fn progress(shares: usize) -> ProgressBar {
 }
 
 /// What the operator says of the keys' past.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// Nothing was ever signed, or nothing above a watermark.
+    Stated(InitialHistory),
+    /// What was signed is in an interchange file (EIP-3076).
+    InFile(PathBuf),
+    /// A lost member of the committee has signed, and nobody has its ledger.
+    ByLostMember,
+}
+
+/// The one thing that an operator says of the keys' past.
 ///
 /// # Errors
-/// [`ConfigError`] asks for it, and says why it is needed.
-pub fn history(
-    never_signed: bool,
-    watermark: Option<InitialHistory>,
-) -> Result<InitialHistory, ConfigError> {
-    match (never_signed, watermark) {
-        (true, None) => Ok(InitialHistory::NeverSigned),
-        (false, Some(watermark)) => Ok(watermark),
-        (true, Some(_)) | (false, None) => Err(ConfigError::new(
-            "say what these keys have signed before, with either --never-signed or \
-             --watermark-source, --watermark-target and --watermark-slot: this ledger cannot know \
-             it, and a key that starts with less history than it has can be slashed",
+/// [`ConfigError`] if it is nothing, or more than one thing: it asks for one, and says why.
+pub fn history(said: Vec<Said>) -> Result<Said, ConfigError> {
+    match <[Said; 1]>::try_from(said) {
+        Ok([said]) => Ok(said),
+        Err(_) => Err(ConfigError::new(
+            "say exactly one thing about what these keys have signed before: --history FILE, all \
+             three of --watermark-source, --watermark-target and --watermark-slot, \
+             --never-signed, or --replaces-lost-member. This ledger cannot know it, and a key that \
+             starts with less history than it has can be slashed",
         )),
     }
+}
+
+/// Reads an interchange file to its end. It has changed nothing yet.
+///
+/// # Errors
+/// [`ImportError`] names the file, and what of it cannot be taken.
+pub fn read_history(path: &Path, genesis_validators_root: Root) -> Result<Past, ImportError> {
+    let shown = path.display().to_string();
+    let file = fs::File::open(path).map_err(|error| {
+        ConfigError::new(format!("the history {shown} cannot be read: {error}"))
+    })?;
+    let bar = spinner();
+    let staged = Staged::read(genesis_validators_root, file, |progress| {
+        bar.set_position(progress.done);
+    });
+    bar.finish_and_clear();
+    match staged {
+        Ok(staged) => Ok(Past::InFile {
+            path: shown,
+            staged: Box::new(staged),
+        }),
+        Err(error) => Err(ImportError::History { path: shown, error }),
+    }
+}
+
+/// Counts what was read, to standard error, if that is a terminal.
+fn spinner() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    match ProgressStyle::with_template("reading the history: {pos} entries {elapsed}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// The heights from which a member starts that replaces a lost one: this machine's clock plus one.
+/// The source as well, so that nothing that it signs surrounds what its predecessor signed.
+///
+/// # Errors
+/// [`ConfigError`] if the clock is unchecked.
+pub fn after_lost_member(
+    clock: &Clock,
+    since_1970: Duration,
+) -> Result<InitialHistory, ConfigError> {
+    let now = clock.now(since_1970).ok_or_else(|| {
+        ConfigError::new(
+            "set clock = \"checked\" for --replaces-lost-member: only the clock says how high the \
+             lost member can have signed",
+        )
+    })?;
+    let (epoch, slot) = now.next();
+    Ok(InitialHistory::Watermark {
+        source: epoch,
+        target: epoch,
+        slot,
+    })
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub mod vault;
 pub mod import;
 pub mod package;
 
+mod pruning;
+
 pub mod metrics;
 pub mod sealing;
 mod server;

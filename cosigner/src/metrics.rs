@@ -14,6 +14,7 @@ use prometheus_client::{
     },
 };
 use threshold::CommitteeSize;
+use wire::proto::LedgerState;
 
 /// What a decision was about, and what came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -54,6 +55,11 @@ pub struct Metrics {
     tolerated_faults: Family<Size, Gauge>,
     tolerated_absences: Family<Size, Gauge>,
     clock_unchecked: Gauge,
+    frozen_all: Gauge,
+    frozen: Gauge,
+    stop_epoch: Gauge,
+    stop_slot: Gauge,
+    quarantined_until: Gauge,
 }
 
 impl Default for Metrics {
@@ -69,6 +75,11 @@ impl Default for Metrics {
             tolerated_faults: Family::default(),
             tolerated_absences: Family::default(),
             clock_unchecked: Gauge::default(),
+            frozen_all: Gauge::default(),
+            frozen: Gauge::default(),
+            stop_epoch: Gauge::default(),
+            stop_slot: Gauge::default(),
+            quarantined_until: Gauge::default(),
         }
     }
 }
@@ -135,7 +146,40 @@ impl Metrics {
             "1 if claims are not held against the clock",
             unchecked,
         );
+        self.register_ledger(&mut to);
         to
+    }
+
+    fn register_ledger(&self, to: &mut Registry) {
+        for (name, help, gauge) in [
+            (
+                "ledger_all_frozen",
+                "1 if an operator has frozen every validator",
+                &self.frozen_all,
+            ),
+            (
+                "ledger_validators_frozen",
+                "Validators that an operator has frozen one by one",
+                &self.frozen,
+            ),
+            (
+                "ledger_stop_epoch",
+                "No attestation with this target or above is signed; -1: no such order",
+                &self.stop_epoch,
+            ),
+            (
+                "ledger_stop_slot",
+                "No block of this slot or above is signed; -1: no such order",
+                &self.stop_slot,
+            ),
+            (
+                "ledger_quarantined_until_epoch",
+                "Attestations and blocks are refused until this epoch; -1: no quarantine",
+                &self.quarantined_until,
+            ),
+        ] {
+            to.register(name, help, gauge.clone());
+        }
     }
 
     /// A sign request about a duty of that kind was answered; of none, if it was refused as it came.
@@ -176,6 +220,18 @@ impl Metrics {
     pub fn promises_held(&self, held: usize) {
         self.promises_held
             .set(i64::try_from(held).unwrap_or(i64::MAX));
+    }
+
+    /// This is true of the ledger as a whole.
+    pub fn ledger(&self, state: &LedgerState) {
+        let number = |value| i64::try_from(value).unwrap_or(i64::MAX);
+        let height = |value: Option<u64>| value.map_or(-1, number);
+        self.frozen_all.set(i64::from(state.all_frozen));
+        self.frozen.set(number(state.frozen));
+        self.stop_epoch.set(height(state.stop_epoch));
+        self.stop_slot.set(height(state.stop_slot));
+        self.quarantined_until
+            .set(height(state.quarantined_until_epoch));
     }
 
     /// So many shares are loaded.
@@ -241,6 +297,13 @@ mod tests {
         metrics.promises_held(9);
         metrics.refused_peer();
         metrics.clock_unchecked();
+        metrics.ledger(&LedgerState {
+            quarantined_until_epoch: Some(u64::MAX),
+            stop_epoch: Some(12),
+            stop_slot: None,
+            all_frozen: true,
+            frozen: 3,
+        });
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &metrics.registry()).unwrap();
         for line in [
@@ -256,6 +319,11 @@ mod tests {
             "countersign_promises_held 9",
             "countersign_peers_refused_total 1",
             "countersign_clock_unchecked 1",
+            "countersign_ledger_all_frozen 1",
+            "countersign_ledger_validators_frozen 3",
+            "countersign_ledger_stop_epoch 12",
+            "countersign_ledger_stop_slot -1",
+            "countersign_ledger_quarantined_until_epoch 9223372036854775807",
         ] {
             assert!(
                 text.lines().any(|found| found == line),

@@ -7,7 +7,7 @@ use daemon::{
     shutdown, telemetry,
 };
 use rustls::ServerConfig;
-use slashing::{Database, Ledger, LedgerLimits};
+use slashing::{Database, Ledger, LedgerLimits, Opening, Origin};
 use threshold::CommitteeSize;
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -17,6 +17,7 @@ use crate::{
     clock::Clock,
     config::Settings,
     metrics::Metrics,
+    pruning,
     sealing::Passphrase,
     service::{self, Parts, Service},
     vault::{Listing, Vault},
@@ -73,6 +74,7 @@ pub(crate) async fn run(
     tls: Arc<ServerConfig>,
     passphrase: Passphrase,
     stop: Stop,
+    origin: Origin,
 ) -> Result<(), Failure> {
     // Listened for from the start, so that a signal during the start is not lost.
     let signal = shutdown::signal();
@@ -88,13 +90,10 @@ pub(crate) async fn run(
     let metrics = Arc::new(Metrics::default());
     let listing = vault.listing();
     introduce(&settings, &listing, &metrics);
-    let limits = LedgerLimits {
-        ledger_wait: settings.ledger_wait,
-        ..LedgerLimits::default()
-    };
+    let ledger = open_ledger(&settings, database, origin).await?;
     let service = Service::new(Parts {
         vault: Arc::clone(&vault),
-        ledger: Ledger::start(database, limits),
+        ledger: ledger.clone(),
         clock: settings.clock,
         promises_max: settings.promises_max(listing.reports.len()),
         genesis_validators_root: settings.genesis_validators_root,
@@ -113,11 +112,37 @@ pub(crate) async fn run(
         info!(%address, "serving metrics");
     }
     let reloading = tokio::spawn(keep_reloading(vault, metrics));
+    let pruning = tokio::spawn(pruning::keep_pruning(
+        ledger.clone(),
+        pruning::Keep::of(&settings),
+    ));
     info!(address = %listener.address(), "serving signer-apis");
     let served = serve(listener, service, &settings, signal, stop).await;
     reloading.abort();
+    pruning.abort();
+    ledger.close().await;
     info!("stopped");
     served
+}
+
+/// Takes the ledger. One that may have forgotten something is quarantined by that.
+async fn open_ledger(
+    settings: &Settings,
+    database: Database,
+    origin: Origin,
+) -> Result<Ledger, Failure> {
+    let limits = LedgerLimits {
+        ledger_wait: settings.ledger_wait,
+        ..LedgerLimits::default()
+    };
+    let clock = settings.clock;
+    let opening = Opening {
+        limits,
+        anchor: settings.anchor.clone(),
+        time: Arc::new(move || clock.position(service::since_1970())),
+        origin,
+    };
+    Ok(Ledger::open(database, opening).await?)
 }
 
 async fn serve(

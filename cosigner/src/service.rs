@@ -3,12 +3,15 @@
 //! A duty that can be slashed is signed only with a permit of the ledger; one that cannot be
 //! slashed never touches the ledger, so a stalled database stops only the former.
 
+mod administration;
 mod calls;
+mod history;
 mod orders;
 mod peers;
 mod promising;
 mod signers;
 mod signing;
+mod timed;
 
 use std::{
     sync::Arc,
@@ -17,6 +20,7 @@ use std::{
 
 use duty::Root;
 use slashing::Ledger;
+use tokio::sync::Semaphore;
 use tonic::{
     service::interceptor::InterceptedService,
     transport::{Server, server::Router},
@@ -32,14 +36,20 @@ use crate::{
 };
 use peers::Peers;
 use signers::Signers;
+use timed::Timed;
 
 /// Bytes of one request at most: a batch of the largest orders, with room to spare.
 const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Calls at once on one connection; one more waits in the client.
 const STREAMS_MAX: u32 = 64;
+/// Bytes of one request of an operator at most: 100,000 keys, with room to spare.
+const ADMINISTRATION_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long one call may take, its message's arrival included, besides what it waits for the ledger;
 /// a listing, until it begins.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an operator's call may take: an import of a long history. Whatever waits for a peer or
+/// for a database within it has a shorter bound of its own.
+const ADMINISTRATION_TIMEOUT: Duration = Duration::from_secs(3600);
 /// A sign request waits for the ledger twice at most: for what is signed, and for a decision.
 const LEDGER_WAITS: u32 = 2;
 /// How often duties that the clock has retired are forgotten.
@@ -77,6 +87,8 @@ pub struct Service {
     promises: Arc<PromiseBook>,
     peers: Peers,
     signers: Signers,
+    /// Room for one history on its way in or out.
+    histories: Arc<Semaphore>,
 }
 
 impl Service {
@@ -88,6 +100,7 @@ impl Service {
             promises: Arc::new(PromiseBook::new(promises)),
             peers: Peers::default(),
             signers: Signers::new(),
+            histories: Arc::new(Semaphore::new(1)),
             parts,
         });
         let weak = Arc::downgrade(&service);
@@ -114,6 +127,7 @@ impl Service {
             now.is_none_or(|now| now.is_past(&duty.claim(), slots_per_epoch))
         });
         self.parts.metrics.promises_held(self.promises.held());
+        self.ledger_state();
     }
 }
 
@@ -124,12 +138,13 @@ pub fn router(service: Arc<Service>, authority: Authority) -> Router {
     let cosigner =
         CosignerServer::from_arc(Arc::clone(&service)).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let administration =
-        AdministrationServer::from_arc(service).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        AdministrationServer::from_arc(service).max_decoding_message_size(ADMINISTRATION_BYTES_MAX);
+    let cosigner = Timed::new(cosigner, CALL_TIMEOUT.saturating_add(ledger_waits));
+    let administration = Timed::new(administration, ADMINISTRATION_TIMEOUT);
     let sign = authority::only(authority.sign, Arc::clone(&metrics));
     let administer = authority::only(authority.administer, metrics);
     Server::builder()
         .max_concurrent_streams(Some(STREAMS_MAX))
-        .timeout(CALL_TIMEOUT.saturating_add(ledger_waits))
         .http2_keepalive_interval(Some(Duration::from_secs(20)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .add_service(InterceptedService::new(cosigner, sign))
@@ -137,7 +152,7 @@ pub fn router(service: Arc<Service>, authority: Authority) -> Router {
 }
 
 /// The time since 1970; zero for a clock before that, which then abstains from nearly everything.
-fn since_1970() -> Duration {
+pub(crate) fn since_1970() -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()

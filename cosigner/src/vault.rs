@@ -10,13 +10,18 @@ mod rows;
 mod sqlite;
 mod store;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 use duty::{Permit, PublicKey};
 use keyshare::SecretShare;
 use parking_lot::RwLock;
 use slashing::{
     database::Database,
+    interchange::{Staged, Taken},
     ledger::{InitialHistory, RegisterError},
 };
 use threshold::PartialSignature;
@@ -24,6 +29,9 @@ use wire::Report;
 
 use crate::sealing::{Entropy, Passphrase, Unopened};
 use rows::{DataKey, ShareRow};
+
+/// Keys that an error names; of the others it says how many there are.
+const NAMED_MAX: usize = 20;
 
 /// Why the vault did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +59,96 @@ pub enum VaultError {
     /// The ledger refused the initial history.
     #[error("{0}")]
     Register(#[from] RegisterError),
+    /// The file of what the keys have signed was not taken.
+    #[error("{path}: {problem}")]
+    History {
+        /// The file.
+        path: String,
+        /// Why.
+        problem: String,
+    },
+    /// Keys would have been activated without a history.
+    #[error(
+        "{path} does not name {missing}: nothing was imported. Export the slashing protection of \
+         every key of the package and merge the files (`countersign ledger merge`), or split the \
+         keys that have never signed into a package of their own and say --never-signed for that"
+    )]
+    NotInHistory {
+        /// The file.
+        path: String,
+        /// The keys.
+        missing: Missing,
+    },
+}
+
+/// Keys of a package that a file does not name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing(pub Vec<PublicKey>);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (count, mut separator) = (self.0.len(), ": ");
+        let keys = if count == 1 { "key" } else { "keys" };
+        write!(f, "{count} {keys} of the package")?;
+        for key in self.0.iter().take(NAMED_MAX) {
+            write!(f, "{separator}{key}")?;
+            separator = ", ";
+        }
+        match count.saturating_sub(NAMED_MAX) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+/// What newcomers have signed before.
+pub enum Past {
+    /// As an operator says it, for all of them.
+    Stated(InitialHistory),
+    /// What an interchange file (EIP-3076) holds of them; it must name each.
+    InFile {
+        /// The file, for people.
+        path: String,
+        /// What was read of it.
+        staged: Box<Staged>,
+    },
+}
+
+impl Past {
+    /// What a newcomer is registered with besides what is in a file, and the file.
+    fn split(self) -> (InitialHistory, Option<(String, Staged)>) {
+        match self {
+            Self::Stated(history) => (history, None),
+            Self::InFile { path, staged } => (InitialHistory::NeverSigned, Some((path, *staged))),
+        }
+    }
+}
+
+/// What came of the file for the newcomers.
+fn all_named(
+    path: String,
+    taken: Result<Taken, slashing::interchange::ImportError>,
+) -> Result<(), VaultError> {
+    match taken {
+        Ok(taken) if taken.unnamed.is_empty() => Ok(()),
+        Ok(taken) => Err(VaultError::NotInHistory {
+            path,
+            missing: Missing(taken.unnamed),
+        }),
+        Err(error) => Err(VaultError::History {
+            path,
+            problem: error.to_string(),
+        }),
+    }
+}
+
+/// The validators of rows that are to be added.
+fn validators(rows: &[ShareRow]) -> Result<BTreeSet<PublicKey>, VaultError> {
+    let key = |row: &ShareRow| {
+        PublicKey::try_from(row.validator.as_slice())
+            .map_err(|_| VaultError::Header("a validator's key is not 48 bytes long"))
+    };
+    rows.iter().map(key).collect()
 }
 
 /// There is no share of this validator.
@@ -179,7 +277,7 @@ pub async fn import(
     database: &Database,
     passphrase: Passphrase,
     mut newcomers: Vec<Newcomer>,
-    history: InitialHistory,
+    past: Past,
     entropy: Entropy<'_>,
 ) -> Result<(), VaultError> {
     let key = store::unlock(database, passphrase, entropy).await?;
@@ -189,7 +287,7 @@ pub async fn import(
         .iter()
         .map(|newcomer| ShareRow::seal(&newcomer.report, &newcomer.share, &key, entropy))
         .collect::<Result<Vec<_>, _>>()?;
-    store::add(database, rows, history).await
+    store::add(database, rows, past).await
 }
 
 fn add(before: &Loaded, rows: Vec<(u64, ShareRow)>, key: &DataKey) -> Result<Loaded, VaultError> {

@@ -9,7 +9,10 @@
 
 mod support;
 
-use std::process::Output;
+use std::{
+    process::Output,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use cosigner::package::{Package, PackagedShare};
 use keyshare::SecretShare;
@@ -138,6 +141,9 @@ fn wrong_arguments_are_exit_code_2() {
     for more in [
         &["--watermark-source", "1"][..],
         &["--never-signed", "--watermark-source", "1"],
+        &["--never-signed", "--history", "h"],
+        &["--never-signed", "--replaces-lost-member"],
+        &["--history", "h", "--replaces-lost-member"],
         &[
             "--watermark-source",
             "1",
@@ -180,6 +186,65 @@ fn an_import_asks_what_the_keys_have_signed_and_says_why() {
         "{error}"
     );
     assert!(!home.path("cosigner.sqlite").exists());
+}
+
+#[test]
+fn the_help_of_an_import_names_the_four_ways_and_warns_of_the_others_histories() {
+    let output = cosigner(&["import", "--help"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "--history <FILE>",
+        "--watermark-source",
+        "--never-signed",
+        "--replaces-lost-member",
+        "Never use the other cosigners' histories",
+        "Exactly one of the four must be said",
+    ] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+}
+
+#[test]
+fn a_member_that_replaces_a_lost_one_starts_at_its_clock_plus_one() {
+    let home = Home::new();
+    let unchecked = home.config(&[]);
+    let package = home.package("package", &package_of(vec![new_key()]).0);
+    let output = home.import(&unchecked, &package, &["--replaces-lost-member"]);
+    assert_eq!(output.status.code(), Some(2));
+    let error = errors(&output);
+    assert!(error.contains("clock = \"checked\""), "{error}");
+    assert!(!home.path("cosigner.sqlite").exists());
+
+    let checked = home.config(&[("\"unchecked\"", "\"checked\"")]);
+    let slot_now = || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        i64::try_from((now.as_secs() - 1_606_824_023) / 12).unwrap()
+    };
+    let before = slot_now();
+    let output = home.import(&checked, &package, &["--replaces-lost-member"]);
+    let after = slot_now();
+    assert!(output.status.success(), "{}", errors(&output));
+    let database = rusqlite::Connection::open(home.path("cosigner.sqlite")).unwrap();
+    let read =
+        "SELECT source_epoch, target_epoch, slot, attestation_root, block_root FROM ratchets";
+    let (source, target, slot): (i64, i64, i64) = database
+        .query_row(read, [], |row| {
+            assert_eq!(
+                (row.get(3), row.get(4)),
+                (Ok(None::<Vec<u8>>), Ok(None::<Vec<u8>>))
+            );
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap();
+    assert!((before + 1..=after + 1).contains(&slot), "{slot}");
+    assert!(
+        (before / 32 + 1..=after / 32 + 1).contains(&target),
+        "{target}"
+    );
+    assert_eq!(source, target);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains(&format!("above slot {slot}")), "{said}");
 }
 
 #[test]

@@ -4,12 +4,13 @@ use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, certs, keys, quickstart};
+use crate::{bench, certs, keys, ledger, quickstart};
 
 const EXAMPLES: &str = "Examples:
   countersign quickstart
   countersign keys split --help
   countersign certs new --committee 4 --out certs
+  countersign ledger status --committee signer-api.toml --certs certs
   countersign bench http://127.0.0.1:9000";
 
 /// Countersign: Web3Signer's API, and no machine that holds a validator key.
@@ -30,6 +31,9 @@ enum Command {
     /// Make certificates for a committee
     #[command(subcommand)]
     Certs(CertsCommand),
+    /// Move slashing-protection histories, and give orders to the cosigners' ledgers
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
     /// Load a signer with attestations and measure it
     Bench(bench::BenchArgs),
     /// Run a cosigner, as the program `cosigner` does
@@ -71,6 +75,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         }
         Command::Quickstart(args) => finish(block_on(quickstart::run(args))),
         Command::Bench(args) => finish(block_on(bench::run(args))),
+        Command::Ledger(command) => finish(block_on(ledger::run(command))),
         Command::Keys(KeysCommand::Split(args)) => finish(keys::run(args)),
         Command::Certs(CertsCommand::New(args)) => finish(certs::run(args)),
     }

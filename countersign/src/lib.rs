@@ -1,4 +1,5 @@
-//! The operator's tool: a committee to try, keys split into shares, certificates, a load generator.
+//! The operator's tool: a committee to try, keys split into shares, certificates, orders to
+//! ledgers and their histories, a load generator.
 //!
 //! It is the only program that ever holds a whole validator key, and only while it splits one.
 
@@ -9,4 +10,5 @@ pub mod cli;
 pub mod client;
 pub mod keys;
 pub mod keystore;
+pub mod ledger;
 pub mod quickstart;

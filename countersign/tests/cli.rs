@@ -29,6 +29,14 @@ fn every_command_explains_itself_with_examples() {
         &["keys", "split", "--help"],
         &["certs", "new", "--help"],
         &["bench", "--help"],
+        &["ledger", "export", "--help"],
+        &["ledger", "import", "--help"],
+        &["ledger", "merge", "--help"],
+        &["ledger", "stop-at", "--help"],
+        &["ledger", "raise", "--help"],
+        &["ledger", "freeze", "--help"],
+        &["ledger", "unfreeze", "--help"],
+        &["ledger", "status", "--help"],
     ] {
         let output = run(command, dir.path());
         assert!(output.status.success(), "{command:?}");
@@ -55,6 +63,66 @@ fn certificates_are_written_once() {
     let again = run(&command, dir.path());
     assert_eq!(again.status.code(), Some(1));
     assert!(text(&again.stderr).contains("is there already"));
+}
+
+#[test]
+fn an_order_to_ledgers_that_is_not_clear_is_given_to_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = format!("0x{}", "ab".repeat(48));
+    for (command, code, said) in [
+        ("status", 2, "--committee"),
+        (
+            "status --config a --cosigner h:1=c",
+            2,
+            "cannot be used with",
+        ),
+        ("status --config a --certs b", 2, "cannot be used with"),
+        ("status --config none.toml", 1, "none.toml"),
+        ("status --committee none.toml --certs c", 1, "none.toml"),
+        ("status --cosigner h:1=c", 1, "--certs"),
+        ("status --cosigner h:1=c --certs none", 1, "ca.crt"),
+        (
+            "status --cosigner h:1=c --cosigner i:1=c --certs .",
+            1,
+            "c is given twice",
+        ),
+        ("status --cosigner h:1 --certs .", 2, "HOST:PORT=SAN"),
+        ("freeze --config a", 2, "--all"),
+        ("freeze --config a 0x12", 2, "0x12"),
+        ("freeze --config a --all KEY", 2, "cannot be used with"),
+        ("unfreeze --config a", 2, "--all"),
+        ("stop-at --config a", 2, "--lift"),
+        (
+            "stop-at --config a --lift --epoch 1",
+            2,
+            "cannot be used with",
+        ),
+        (
+            "stop-at --config a --epoch 9223372036854775808",
+            2,
+            "9223372036854775807",
+        ),
+        ("raise --config a --source 1 --target 2", 2, "--slot"),
+        (
+            "raise --config a --source 3 --target 2 --slot 1",
+            1,
+            "--source 3 is above",
+        ),
+        ("import --config a", 2, "<FILE>"),
+        ("export --config a", 2, "--out"),
+        ("merge --out merged.json", 2, "<FILE>"),
+        ("merge none.json --out merged.json", 1, "none.json"),
+    ] {
+        let command = command.replace("KEY", &key);
+        let arguments: Vec<&str> = ["ledger"].into_iter().chain(command.split(' ')).collect();
+        let output = run(&arguments, dir.path());
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{command}: {error}");
+        assert!(error.contains(said), "{command}: {error}");
+        assert!(!error.contains("panicked"), "{error}");
+    }
+    let left = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(left, 0, "something was left behind");
 }
 
 #[test]

@@ -26,9 +26,6 @@ use crate::{
 /// The exit code for a command line or a configuration that cannot be used.
 const UNUSABLE: u8 = 2;
 
-/// Epochs for which results are kept: the attestations of one and the retries of the next.
-const RESULTS_KEPT_EPOCHS: u32 = 2;
-
 const EXAMPLES: &str = "Examples:
   signer-api run --config /etc/countersign/signer-api.toml
   signer-api run --config signer-api.toml --check
@@ -210,16 +207,7 @@ pub(crate) fn build(
         .map_err(|error| ConfigError::new(format!("no thread can be started: {error}")))?;
     let cosigners = Arc::new(Cosigners::open(config, &metrics)?);
     let validators = Validators::discover(Arc::clone(&cosigners), committee, Arc::clone(&metrics));
-    let slots = u32::try_from(network.slots_per_epoch()).unwrap_or(u32::MAX);
-    let kept = network
-        .slot_duration()
-        .saturating_mul(slots.saturating_mul(RESULTS_KEPT_EPOCHS));
-    let signing = Signing::new(
-        Arc::clone(&cosigners),
-        cpu.clone(),
-        Arc::clone(&metrics),
-        kept,
-    );
+    let signing = Signing::new(Arc::clone(&cosigners), cpu.clone(), Arc::clone(&metrics));
     let allowed_hosts = config
         .allowed_hosts
         .iter()

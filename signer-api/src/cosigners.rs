@@ -8,6 +8,7 @@ mod lane;
 mod latency;
 mod link;
 mod replies;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use crate::{config::Config, metrics::Metrics};
 pub(crate) use health::Health;
 pub(crate) use lane::Ask;
 pub(crate) use link::{Link, Misdeed};
+pub(crate) use standing::Standing;
 
 /// All configured cosigners. A [`Peer`] is a position in the configuration.
 pub(crate) struct Cosigners {

@@ -2,7 +2,7 @@
 //!
 //! It promises that a signature which leaves it was verified under the validator's key and over
 //! the posted message, that every request is answered within its deadline, and that whatever it
-//! holds (bodies, queues, requests, results) is bounded. It holds no key, no share and no
+//! holds (bodies, queues, requests) is bounded. It holds no key, no share and no
 //! database: it can neither sign nor permit.
 
 // In the order of a request: read, admitted, routed, parsed, conducted, asked, answered.

@@ -8,7 +8,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
 };
 
-/// Seconds, from a cached answer to the deadline.
+/// Seconds, from a stage that takes next to nothing to the deadline.
 const LATENCY_BUCKETS: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.2, 0.35, 0.5, 1.0, 1.5,
 ];
@@ -89,7 +89,6 @@ pub(crate) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     stages: Latencies<StageLabels>,
     coalesced: Counter,
-    cached: Counter,
     overloaded: Counter,
     call_latency: Latencies<LaneLabels>,
     batch_size: Family<LaneLabels, Histogram, fn() -> Histogram>,
@@ -123,7 +122,6 @@ impl Metrics {
             requests: Family::default(),
             stages: Family::new_with_constructor(latency),
             coalesced: Counter::default(),
-            cached: Counter::default(),
             overloaded: Counter::default(),
             call_latency: Family::new_with_constructor(latency),
             batch_size: Family::new_with_constructor(sizes),
@@ -190,11 +188,6 @@ impl Metrics {
             self.coalesced.clone(),
         );
         registry.register(
-            "requests_cached",
-            "Requests answered from what was signed before",
-            self.cached.clone(),
-        );
-        registry.register(
             "requests_overloaded",
             "Requests answered with Retry-After",
             self.overloaded.clone(),
@@ -257,10 +250,6 @@ impl Metrics {
 
     pub(crate) fn coalesced(&self) {
         self.coalesced.inc();
-    }
-
-    pub(crate) fn cached(&self) {
-        self.cached.inc();
     }
 
     pub(crate) fn overloaded(&self) {

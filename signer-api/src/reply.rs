@@ -100,6 +100,12 @@ impl Refused {
         Self::unavailable("undiscovered", message, "")
     }
 
+    /// A question to cosigners that too few of them answered.
+    pub(crate) fn unanswered(detail: String) -> Self {
+        let message = "too few cosigners say at which heights they stop signing";
+        Self::unavailable("unreachable", message, detail)
+    }
+
     pub(crate) fn not_acceptable() -> Self {
         Self::new(StatusCode::NOT_ACCEPTABLE, "Not Acceptable")
     }
@@ -153,6 +159,7 @@ impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
         match refusal.reason {
             RefusalReason::Slashable
+            | RefusalReason::Stopped
             | RefusalReason::Disabled
             | RefusalReason::WrongChain
             | RefusalReason::NotAllowed => {
@@ -168,6 +175,9 @@ impl From<Failure> for Refused {
     fn from(failure: Failure) -> Self {
         let message = match failure.reason {
             FailureReason::BeyondClock => "the duty lies beyond the cosigners' clocks",
+            FailureReason::Quarantined => {
+                "too many cosigners' ledgers may have forgotten something and are in quarantine"
+            }
             FailureReason::Ledger => "too few cosigners' ledgers can be reached",
             FailureReason::Busy => "too many cosigners are busy",
             FailureReason::Starting => "too many cosigners have just started",

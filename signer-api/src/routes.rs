@@ -6,6 +6,7 @@ mod reload;
 mod sign;
 #[cfg(test)]
 mod tests;
+mod watermark;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -51,6 +52,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     let routes = Router::new()
         .route("/api/v1/eth2/sign/{identifier}", post(sign::sign))
         .route("/api/v1/eth2/publicKeys", get(public_keys))
+        .route("/api/v1/eth2/highWatermark", get(watermark::high_watermark))
         .route("/upcheck", get(upcheck))
         .route("/healthcheck", get(health::healthcheck))
         .route("/reload", get(reload::report).post(reload::start))

@@ -1,9 +1,13 @@
 //! The conductor of one signature: coalesce, round, combine, verify.
 //!
-//! It promises that no signature is returned that was not verified; that equal requests get the
-//! same bytes and cost the cosigners once; that different messages for one duty never race within
-//! this process; and that a request is answered by its deadline. A request whose client went away
-//! goes on: half a duty is worth less than a whole one, and the client may ask again.
+//! It promises that no signature is returned that was not verified; that equal requests at once get
+//! the same bytes and cost the cosigners once; that different messages for one duty never race
+//! within this process; and that a request is answered by its deadline. A request whose client went
+//! away goes on: half a duty is worth less than a whole one, and the client may ask again.
+//!
+//! It remembers no signature: a repeat is the cosigners' to allow or refuse, each time, so that a
+//! freeze holds for the next request. **Invariant:** kept by
+//! `tests::a_repeat_gets_its_bytes_from_the_cosigners_until_they_freeze_it`.
 
 mod conductor;
 mod duties;
@@ -31,9 +35,6 @@ use crate::{
     validators::Validator,
 };
 use duties::Duties;
-
-/// Results that are kept at most, whatever their age: a few for each of 10,000 validators.
-const RESULTS_MAX: u64 = 200_000;
 
 /// A request that was parsed, and whose validator was found.
 pub(crate) struct Task {
@@ -66,7 +67,6 @@ struct Shared {
     /// Requests under way; whoever joins one waits for its outcome.
     under_way: Mutex<HashMap<Key, watch::Receiver<Option<Outcome>>>>,
     duties: Duties,
-    results: moka::sync::Cache<Key, Signature>,
 }
 
 /// Takes a request from those under way when its work ends, however it ends.
@@ -88,24 +88,13 @@ enum Part {
 }
 
 impl Signing {
-    /// Results are kept for `results_kept`.
-    pub(crate) fn new(
-        cosigners: Arc<Cosigners>,
-        cpu: Cpu,
-        metrics: Arc<Metrics>,
-        results_kept: Duration,
-    ) -> Self {
-        let results = moka::sync::Cache::builder()
-            .max_capacity(RESULTS_MAX)
-            .time_to_live(results_kept)
-            .build();
+    pub(crate) fn new(cosigners: Arc<Cosigners>, cpu: Cpu, metrics: Arc<Metrics>) -> Self {
         let shared = Shared {
             cosigners,
             cpu,
             metrics,
             under_way: Mutex::default(),
             duties: Duties::default(),
-            results,
         };
         Self {
             shared: Arc::new(shared),
@@ -126,10 +115,6 @@ impl Signing {
     async fn answer(&self, task: Task) -> Outcome {
         let key = (task.order.validator, task.root);
         let deadline = task.deadline;
-        if let Some(signature) = self.shared.results.get(&key) {
-            self.shared.metrics.cached();
-            return Ok(signature);
-        }
         let mut task = Some(task);
         loop {
             let part = self.part(key, &mut task);
@@ -159,10 +144,6 @@ impl Signing {
         if let Some(outcome) = under_way.get(&key) {
             self.shared.metrics.coalesced();
             return Some(Part::Joined(outcome.clone()));
-        }
-        // What ended between the look at the results and this lock is there now.
-        if let Some(signature) = self.shared.results.get(&key) {
-            return Some(Part::Begun(watch::channel(Some(Ok(signature))).1));
         }
         let task = task.take()?;
         let (sender, outcome) = watch::channel(None);
@@ -198,11 +179,8 @@ async fn work(entry: UnderWay, task: Task, sender: watch::Sender<Option<Outcome>
             }
         }
     };
-    if let Ok(signature) = &outcome {
-        shared.results.insert(entry.key, *signature);
-    }
     count_protection(&shared.metrics, claim, &outcome, began.elapsed());
-    // The entry goes before the outcome is known, the result stays: who comes now finds one.
+    // The entry goes before the outcome is known: who comes later than that asks anew.
     drop(entry);
     sender.send_replace(Some(outcome));
     drop(place);

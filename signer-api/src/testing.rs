@@ -66,6 +66,7 @@ pub(crate) struct Peer {
     pub(crate) manner: Mutex<Manner>,
     pub(crate) generation: Mutex<u64>,
     pub(crate) ready: Mutex<bool>,
+    pub(crate) ledger: Mutex<Option<proto::LedgerState>>,
     index: ShareIndex,
     shares: Mutex<BTreeMap<PublicKey, (Committee, SecretShare)>>,
     promised: Mutex<HashMap<Contest, Ballot>>,
@@ -247,6 +248,7 @@ impl Peer {
             manner: Mutex::new(Manner::Honest),
             generation: Mutex::new(1),
             ready: Mutex::new(true),
+            ledger: Mutex::new(Some(proto::LedgerState::default())),
             index,
             shares: Mutex::default(),
             promised: Mutex::default(),
@@ -477,6 +479,7 @@ impl cosigner_server::Cosigner for Peer {
             message: "the test says so".to_owned(),
             generation: *self.generation.lock(),
             validators: number(self.shares.lock().len()),
+            ledger: *self.ledger.lock(),
         }))
     }
 }

@@ -7,13 +7,17 @@
     reason = "a measurement is printed, and one that fails has failed"
 )]
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use duty::{Claim, Epoch, PublicKey, Root, SigningRoot};
 use futures_util::future::join_all;
 use slashing::{
     database::{Database, DatabaseConfig, PostgresConfig, SqliteConfig},
-    ledger::{self, Ask, InitialHistory, Ledger, LedgerLimits, Question},
+    ledger::{self, Ask, InitialHistory, Ledger, LedgerLimits, Opening, Origin, Question},
 };
 
 const VALIDATORS: u16 = 1024;
@@ -23,24 +27,34 @@ const EPOCHS: u64 = 20;
 async fn main() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ledger.sqlite");
-    measure("SQLite", DatabaseConfig::Sqlite(SqliteConfig { path })).await;
+    let anchor = |name: &str| directory.path().join(name);
+    let sqlite = DatabaseConfig::Sqlite(SqliteConfig { path });
+    measure("SQLite", sqlite, anchor("sqlite.anchor")).await;
     let url = throwaway::database().await;
     let config = PostgresConfig {
         url,
         password_file: None,
         ca: None,
+        synchronous_standbys_min: 0,
     };
-    measure("Postgres", DatabaseConfig::Postgres(config)).await;
+    let postgres = DatabaseConfig::Postgres(config);
+    measure("Postgres", postgres, anchor("postgres.anchor")).await;
 }
 
-async fn measure(name: &str, config: DatabaseConfig) {
+async fn measure(name: &str, config: DatabaseConfig, anchor: PathBuf) {
     let database = Database::open(&config, Root::ZERO).await.unwrap();
     register(&database).await;
     let limits = LedgerLimits {
         ledger_wait: Duration::from_secs(60),
         ..LedgerLimits::default()
     };
-    let ledger = Ledger::start(database, limits);
+    let opening = Opening {
+        limits,
+        anchor,
+        time: Arc::new(|| None),
+        origin: Origin::AsLeft,
+    };
+    let ledger = Ledger::open(database, opening).await.unwrap();
 
     let started = Instant::now();
     for epoch in 1..=EPOCHS {

@@ -58,6 +58,10 @@ pub struct PostgresConfig {
     /// unless the URL says `sslmode=disable`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
+    /// How many synchronous standbys a commit must wait for at least: a server whose
+    /// `synchronous_standby_names` asks for fewer is refused.
+    #[serde(default)]
+    pub synchronous_standbys_min: u32,
 }
 
 impl fmt::Debug for PostgresConfig {
@@ -71,6 +75,7 @@ impl fmt::Debug for PostgresConfig {
             .field("url", &url)
             .field("password_file", &self.password_file)
             .field("ca", &self.ca)
+            .field("synchronous_standbys_min", &self.synchronous_standbys_min)
             .finish()
     }
 }

@@ -7,18 +7,33 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use duty::{Claim, Epoch, Permit, PublicKey, SigningRoot, Slot};
+use parking_lot::Mutex;
 use tokio::{
     sync::{Semaphore, oneshot},
+    task::JoinHandle,
     time::timeout,
 };
 
 use crate::{
-    database::Database,
+    database::{Database, DatabaseError},
     rules::{self, Conflict},
 };
+use lease::Lease;
+pub use lease::{
+    Frozen, Opening, Origin, Position, Quarantine, State, Time, quarantine::Unraisable,
+    take::OpenError,
+};
+pub use prune::Pruning;
 use queue::{Lane, Queue};
+pub use standing::Doubt;
+
+mod lease;
+
+mod standing;
 
 mod queue;
+
+mod prune;
 
 mod worker;
 
@@ -96,8 +111,11 @@ pub enum Refused {
     #[error("the validator is not registered in this ledger")]
     NotRegistered,
     /// The validator's row says so.
-    #[error("the validator is disabled in this ledger")]
+    #[error("the validator is frozen in this ledger")]
     Disabled,
+    /// An operator has stopped signing at a height that the claim reaches.
+    #[error("the claim is at or above the heights at which an operator stopped signing")]
+    Stopped,
 }
 
 /// Why the ledger could not decide.
@@ -115,6 +133,15 @@ pub enum Unavailable {
     /// The database answered with an error.
     #[error("the ledger's database failed: {0}")]
     Failed(String),
+    /// It may have forgotten something, and waits until that is harmless.
+    #[error(
+        "the ledger is quarantined until epoch {0}: it may have forgotten what it decided, and that \
+         must not be contradicted"
+    )]
+    Quarantined(Epoch),
+    /// Another process holds it now.
+    #[error("another cosigner ({0}) has taken the ledger")]
+    Taken(String),
     /// The ledger's task has ended with its runtime.
     #[error("the ledger has stopped")]
     Stopped,
@@ -129,6 +156,9 @@ pub struct LedgerLimits {
     pub batch_max: usize,
     /// Asks that wait at most, and, separately, questions under way.
     pub queue_max: usize,
+    /// How long databases that hold an older state of the ledger are passed over, for one of their
+    /// servers that holds the current one, before the ledger quarantines itself.
+    pub stale_wait: Duration,
 }
 
 impl Default for LedgerLimits {
@@ -137,6 +167,7 @@ impl Default for LedgerLimits {
             ledger_wait: Duration::from_secs(1),
             batch_max: 128,
             queue_max: 16_384,
+            stale_wait: Duration::from_secs(5),
         }
     }
 }
@@ -148,25 +179,104 @@ pub struct Ledger {
     reader: session::Reader,
     questions: Arc<Semaphore>,
     limits: LedgerLimits,
+    lease: Arc<Lease>,
+    database: Database,
+    running: Arc<Mutex<Option<JoinHandle<()>>>>,
     // The last field, so that the queue closes when nobody is left to ask.
     _closes_queue: Arc<queue::Closes>,
 }
 
 impl Ledger {
-    /// Starts deciding on the current runtime.
+    /// Takes the ledger for this process and starts deciding on the current runtime. A ledger that
+    /// may have forgotten something is quarantined first ([`State::quarantine`]).
     ///
-    /// # Panics
-    /// Outside of a tokio runtime.
-    #[must_use]
-    pub fn start(database: Database, limits: LedgerLimits) -> Self {
+    /// # Errors
+    /// [`OpenError`]: another process holds the ledger or its anchor, the database or the file
+    /// failed, or nothing says how much was forgotten.
+    pub async fn open(database: Database, opening: Opening) -> Result<Self, OpenError> {
+        let (lease, session) = lease::take::open(&database, &opening).await?;
+        let ledger = Self::start(database, opening.limits, lease, Some(session));
+        let refreshed = ledger.refresh().await;
+        refreshed.map_err(|error| DatabaseError::Unavailable(error.to_string()))?;
+        if let Some(quarantine) = ledger.state().quarantine {
+            let (until, reason) = (quarantine.until.0, quarantine.reason);
+            tracing::error!(
+                until_epoch = until,
+                reason,
+                "THE LEDGER IS QUARANTINED: attestations and blocks are refused until then"
+            );
+        }
+        Ok(ledger)
+    }
+
+    fn start(
+        database: Database,
+        limits: LedgerLimits,
+        lease: Arc<Lease>,
+        session: Option<session::Session>,
+    ) -> Self {
         let queue = Arc::new(Queue::new(limits));
-        tokio::spawn(worker::run(database.clone(), Arc::clone(&queue), limits));
+        let (tasks_queue, tasks_lease) = (Arc::clone(&queue), Arc::clone(&lease));
+        let worker = worker::Worker::new(database.clone(), tasks_queue, tasks_lease, limits);
+        let running = tokio::spawn(worker.run(session));
         Self {
-            reader: session::Reader::new(database),
+            reader: session::Reader::new(database.clone()),
             questions: Arc::new(Semaphore::new(limits.queue_max)),
             _closes_queue: Arc::new(queue::Closes(Arc::clone(&queue))),
             queue,
             limits,
+            lease,
+            database,
+            running: Arc::new(Mutex::new(Some(running))),
+        }
+    }
+
+    /// A second worker under the same lease, with connections of its own.
+    #[cfg(test)]
+    pub(crate) fn twin(&self, database: Database) -> Self {
+        Self::start(database, self.limits, Arc::clone(&self.lease), None)
+    }
+
+    /// The database that the ledger is in.
+    #[must_use]
+    pub const fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// What is true of the ledger as a whole, as this process knows it.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.lease.state()
+    }
+
+    /// For whom nothing is to be signed, of whatever kind.
+    #[must_use]
+    pub fn frozen(&self) -> Arc<Frozen> {
+        self.lease.frozen()
+    }
+
+    /// Takes up what an operator has ordered ([`crate::administration`]). When it returns, the
+    /// orders that were committed before are in force.
+    ///
+    /// # Errors
+    /// [`Unavailable`] within `ledger_wait`.
+    pub async fn refresh(&self) -> Result<(), Unavailable> {
+        let (orders, frozen) = self.reader.orders(self.limits.ledger_wait).await?;
+        self.lease.note_orders(&orders, frozen);
+        Ok(())
+    }
+
+    /// Ends in an orderly way: nothing is decided any more, what is under way is, and the anchor
+    /// says that this was no crash.
+    pub async fn close(&self) {
+        self.queue.close();
+        let running = self.running.lock().take();
+        if let Some(running) = running {
+            // A worker that panicked has ended, too.
+            let _ended = running.await;
+            if let Err(error) = self.lease.end().await {
+                tracing::warn!(%error, "the anchor can not be told of the orderly end");
+            }
         }
     }
 
@@ -176,6 +286,9 @@ impl Ledger {
     /// [`Denial::Refused`] is final; [`Denial::Unavailable`] comes within `ledger_wait`, and the
     /// same claim may be asked again: if it was committed after all, that is a repeat.
     pub async fn decide(&self, ask: Ask) -> Result<Permit, Denial> {
+        if let Some(barrier) = self.lease.barrier() {
+            return Err(barrier.into());
+        }
         let lane = match ask.claim {
             Claim::Propose { .. } => Lane::Blocks,
             Claim::Attest { .. } => Lane::Attestations,
@@ -198,7 +311,7 @@ impl Ledger {
         &self,
         questions: Vec<Question>,
     ) -> Result<Vec<Result<Prospect, Refused>>, Unavailable> {
-        if let Some(outage) = self.queue.outage() {
+        if let Some(outage) = self.lease.barrier().or_else(|| self.queue.outage()) {
             return Err(outage);
         }
         let count = u32::try_from(questions.len()).map_err(|_| Unavailable::Busy)?;
@@ -206,9 +319,15 @@ impl Ledger {
             .questions
             .try_acquire_many(count)
             .map_err(|_| Unavailable::Busy)?;
-        self.reader
+        let forbidden: Vec<_> = questions.iter().map(|q| self.lease.forbids(q)).collect();
+        let foreseen = self
+            .reader
             .foresee(questions, self.limits.ledger_wait)
-            .await
+            .await?;
+        let merged = foreseen.into_iter().zip(forbidden);
+        Ok(merged
+            .map(|(prospect, forbidden)| forbidden.map_or(prospect, Err))
+            .collect())
     }
 
     /// Whether the database answers and the ledger's task is connected to it.

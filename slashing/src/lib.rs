@@ -7,7 +7,13 @@
 
 pub mod rules;
 
+pub mod anchor;
+
 pub mod ledger;
+
+pub mod administration;
+
+pub mod interchange;
 
 pub mod database;
 
@@ -16,8 +22,8 @@ pub use database::{
     SqliteDatabase,
 };
 pub use ledger::{
-    Ask, Denial, InitialHistory, Ledger, LedgerLimits, Prospect, Question, Refused, RegisterError,
-    Unavailable,
+    Ask, Denial, InitialHistory, Ledger, LedgerLimits, OpenError, Opening, Origin, Position,
+    Prospect, Question, Refused, RegisterError, Time, Unavailable,
 };
 
 #[cfg(test)]

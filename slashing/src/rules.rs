@@ -3,7 +3,8 @@
 //! Pure: values in, values out.
 //!
 //! **Invariant:** whatever sequence of claims is put to [`decide`], no two of those it advanced or
-//! repeated are slashable together; kept by `tests::no_history_that_was_allowed_is_slashable`.
+//! repeated are slashable together; kept by
+//! `tests::exhaustive::no_history_that_was_allowed_is_slashable`.
 
 use std::fmt;
 
@@ -224,6 +225,12 @@ impl Watermark {
             target,
             slot,
         })
+    }
+
+    /// Its source epoch, target epoch and slot.
+    #[must_use]
+    pub const fn heights(&self) -> (Epoch, Epoch, Slot) {
+        (self.source, self.target, self.slot)
     }
 }
 

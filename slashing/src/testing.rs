@@ -9,7 +9,10 @@ use tokio_postgres::NoTls;
 
 use crate::{
     database::{Database, DatabaseConfig, DatabaseError, PostgresConfig, SqliteConfig},
-    ledger::{self, Ask, Denial, InitialHistory, Ledger, LedgerLimits, Question},
+    ledger::{
+        self, Ask, Denial, InitialHistory, Ledger, LedgerLimits, OpenError, Opening, Origin,
+        Position, Question,
+    },
 };
 
 pub(crate) const CHAIN: Root = Root([7; 32]);
@@ -17,7 +20,8 @@ pub(crate) const CHAIN: Root = Root([7; 32]);
 /// Where a database is. It can be opened again, and by several.
 pub(crate) struct Place {
     pub(crate) config: DatabaseConfig,
-    _directory: Option<TempDir>,
+    /// Where the anchor is, and an SQLite file.
+    pub(crate) directory: TempDir,
 }
 
 impl Place {
@@ -31,7 +35,7 @@ impl Place {
         let path = directory.path().join("ledger.sqlite");
         Self {
             config: DatabaseConfig::Sqlite(SqliteConfig { path }),
-            _directory: Some(directory),
+            directory,
         }
     }
 
@@ -40,10 +44,11 @@ impl Place {
             url,
             password_file: None,
             ca: None,
+            synchronous_standbys_min: 0,
         };
         Self {
             config: DatabaseConfig::Postgres(config),
-            _directory: None,
+            directory: tempfile::tempdir().unwrap(),
         }
     }
 
@@ -51,8 +56,22 @@ impl Place {
         Database::open(&self.config, CHAIN).await.unwrap()
     }
 
+    /// How a cosigner whose clock stands at a position would open the ledger.
+    pub(crate) fn opening(&self, limits: LedgerLimits, now: Option<Position>) -> Opening {
+        Opening {
+            limits,
+            anchor: self.directory.path().join("anchor"),
+            time: Arc::new(move || now),
+            origin: Origin::AsLeft,
+        }
+    }
+
+    pub(crate) async fn try_ledger(&self, limits: LedgerLimits) -> Result<Ledger, OpenError> {
+        Ledger::open(self.open().await, self.opening(limits, None)).await
+    }
+
     pub(crate) async fn ledger(&self, limits: LedgerLimits) -> Ledger {
-        Ledger::start(self.open().await, limits)
+        self.try_ledger(limits).await.unwrap()
     }
 
     /// A ledger in which validators 1 to 9 are registered as never having signed.
@@ -61,7 +80,9 @@ impl Place {
         for number in 1..=9 {
             register(&database, validator(number), InitialHistory::NeverSigned).await;
         }
-        Ledger::start(database, limits)
+        Ledger::open(database, self.opening(limits, None))
+            .await
+            .unwrap()
     }
 
     /// Runs SQL as somebody else.

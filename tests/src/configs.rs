@@ -49,6 +49,7 @@ network = "{network}"
 {chain}clock = "{clock}"
 allow_voluntary_exits = true
 allow_deposits = true
+anchor = "{home}/ledger.anchor"
 
 {database}
 

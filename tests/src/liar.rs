@@ -207,6 +207,7 @@ impl Cosigner for Liar {
             message: String::new(),
             generation: 1,
             validators: u64::try_from(self.package.shares.len()).unwrap(),
+            ledger: None,
         }))
     }
 }

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 pub struct Process {
     program: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     log: PathBuf,
     child: Child,
 }
@@ -40,15 +41,37 @@ impl Process {
     /// Starts a program of this workspace; its output is appended to `log`.
     #[must_use]
     pub fn start(name: &str, arguments: &[&str], log: &Path) -> Self {
+        Self::start_with(name, arguments, &[], log)
+    }
+
+    /// As [`Process::start`], with further variables in its environment.
+    #[must_use]
+    pub fn start_with(
+        name: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        log: &Path,
+    ) -> Self {
         let program = program(name);
         let arguments: Vec<String> = arguments.iter().map(|&text| text.to_owned()).collect();
-        let child = spawn(&program, &arguments, log);
+        let environment: Vec<(String, String)> = environment
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let child = spawn(&program, &arguments, &environment, log);
         Self {
             program,
             arguments,
+            environment,
             log: log.to_owned(),
             child,
         }
+    }
+
+    /// The process' id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal.
@@ -76,7 +99,7 @@ impl Process {
     /// Starts it again with the same arguments, after it was killed.
     pub fn restart(&mut self) {
         self.kill();
-        self.child = spawn(&self.program, &self.arguments, &self.log);
+        self.child = spawn(&self.program, &self.arguments, &self.environment, &self.log);
     }
 
     /// Waits for the process to end by itself and returns its exit code.
@@ -115,10 +138,16 @@ impl Drop for Process {
     }
 }
 
-fn spawn(program: &Path, arguments: &[String], log: &Path) -> Child {
+fn spawn(
+    program: &Path,
+    arguments: &[String],
+    environment: &[(String, String)],
+    log: &Path,
+) -> Child {
     let log = File::options().create(true).append(true).open(log).unwrap();
     Command::new(program)
         .args(arguments)
+        .envs(environment.iter().cloned())
         .stdin(Stdio::piped())
         .stdout(log.try_clone().unwrap())
         .stderr(log)

@@ -1,8 +1,10 @@
 //! Packages that are refused, each for its own reason.
 
+use duty::{Epoch, Slot};
 use keyshare::{SecretKey, Split, split};
 
 use super::*;
+use crate::clock::ChainTime;
 
 fn entropy(bytes: &mut [u8]) {
     getrandom::fill(bytes).unwrap();
@@ -109,19 +111,85 @@ fn the_same_validator_twice_and_malformed_members_are_refused() {
 }
 
 #[test]
-fn an_operator_says_what_keys_have_signed_exactly_once() {
-    let watermark = InitialHistory::Watermark {
-        source: duty::Epoch(1),
-        target: duty::Epoch(2),
-        slot: duty::Slot(3),
-    };
-    assert_eq!(history(true, None).unwrap(), InitialHistory::NeverSigned);
-    assert_eq!(history(false, Some(watermark)).unwrap(), watermark);
-    for (never_signed, watermark) in [(false, None), (true, Some(watermark))] {
-        let error = history(never_signed, watermark).unwrap_err().to_string();
-        assert!(
-            error.contains("--never-signed") && error.contains("slashed"),
-            "{error}"
-        );
+fn an_operator_says_exactly_one_thing_of_what_keys_have_signed() {
+    let everything = [
+        Said::Stated(InitialHistory::NeverSigned),
+        Said::Stated(InitialHistory::Watermark {
+            source: Epoch(1),
+            target: Epoch(2),
+            slot: Slot(3),
+        }),
+        Said::InFile("history.json".into()),
+        Said::ByLostMember,
+    ];
+    for chosen in 0..1_usize << everything.len() {
+        let is_said = |position: &usize| chosen & (1 << position) != 0;
+        let positions = (0..everything.len()).filter(is_said);
+        let said: Vec<Said> = positions.map(|at| everything[at].clone()).collect();
+        let answer = history(said.clone());
+        if let [only] = said.as_slice() {
+            assert_eq!(answer.as_ref().unwrap(), only);
+            continue;
+        }
+        let error = answer.unwrap_err().to_string();
+        for part in [
+            "--history",
+            "--watermark-source",
+            "--never-signed",
+            "--replaces-lost-member",
+            "can be slashed",
+        ] {
+            assert!(error.contains(part), "{part}: {error}");
+        }
     }
+}
+
+#[test]
+fn a_member_that_replaces_a_lost_one_starts_beyond_all_that_it_can_have_signed() {
+    let chain = ChainTime {
+        genesis_s: 1_000_000,
+        slot: Duration::from_secs(12),
+        slots_per_epoch: 32,
+    };
+    let clock = Clock::Checked(chain);
+    for (now_s, epoch, slot) in [
+        (0, 0, 0),
+        (999_999, 0, 0),
+        (1_000_000, 1, 1),
+        (1_000_000 + 12 * 319, 10, 320),
+        (1_000_000 + 12 * 320, 11, 321),
+    ] {
+        let now = Duration::from_secs(now_s);
+        let (source, target) = (Epoch(epoch), Epoch(epoch));
+        let slot = Slot(slot);
+        let start = after_lost_member(&clock, now).unwrap();
+        let expected = InitialHistory::Watermark {
+            source,
+            target,
+            slot,
+        };
+        assert_eq!(start, expected, "{now_s}");
+        // Whatever the predecessor's clock let through is at most that.
+        let reach = 0..epoch + 3;
+        for (source, target) in reach
+            .clone()
+            .flat_map(|s| reach.clone().map(move |t| (s, t)))
+        {
+            let vote = duty::Claim::Attest {
+                source: Epoch(source),
+                target: Epoch(target),
+            };
+            if clock.check(&vote, now).is_ok() {
+                assert!(source <= epoch && target <= epoch, "{vote:?}");
+            }
+        }
+        for proposed in 0..slot.0 + 3 {
+            let proposal = duty::Claim::Propose {
+                slot: Slot(proposed),
+            };
+            assert!(clock.check(&proposal, now).is_err() || proposed <= slot.0);
+        }
+    }
+    let error = after_lost_member(&Clock::Unchecked, Duration::ZERO).unwrap_err();
+    assert!(error.to_string().contains("clock = \"checked\""), "{error}");
 }

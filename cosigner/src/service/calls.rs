@@ -3,17 +3,17 @@
 use std::pin::Pin;
 
 use futures_util::{Stream, stream};
+use slashing::Unavailable;
 use tonic::{Request, Response, Status};
 use wire::{
     BATCH_MAX, PAGE_MAX,
     proto::{
-        PromiseReply, PromiseRequest, ReloadReply, ReloadRequest, SignReply, SignRequest,
-        StatusReply, StatusRequest, ValidatorsPage, ValidatorsRequest,
-        administration_server::Administration, cosigner_server::Cosigner,
+        PromiseReply, PromiseRequest, SignReply, SignRequest, StatusReply, StatusRequest,
+        ValidatorsPage, ValidatorsRequest, cosigner_server::Cosigner,
     },
 };
 
-use super::Service;
+use super::{Service, orders::Refusal};
 
 fn bounded<T>(items: &[T]) -> Result<(), Status> {
     match items.len() {
@@ -79,36 +79,34 @@ impl Cosigner for Service {
     ) -> Result<Response<StatusReply>, Status> {
         let _place = self.peers.admit(&request)?;
         let listing = self.parts.vault.listing();
-        let not_ready = if self.promises.is_starting() {
-            Some("nothing is promised in the first two seconds after a start".to_owned())
-        } else {
-            let ping = self.parts.ledger.ping().await;
-            ping.err()
-                .map(|unavailable| super::orders::Refusal::from(unavailable).message)
+        let answer = self.parts.ledger.ping().await;
+        let ledger = match &answer {
+            Ok(()) | Err(Unavailable::Quarantined(_)) => Some(self.ledger_state()),
+            Err(
+                Unavailable::Busy
+                | Unavailable::Slow(_)
+                | Unavailable::Unreachable(_)
+                | Unavailable::Failed(_)
+                | Unavailable::Taken(_)
+                | Unavailable::Stopped,
+            ) => None,
+        };
+        let not_ready = match answer {
+            Err(unavailable) => Some(Refusal::from(unavailable).message),
+            Ok(()) if self.promises.is_starting() => {
+                Some("nothing is promised in the first two seconds after a start".to_owned())
+            }
+            Ok(()) if ledger.is_some_and(|ledger| ledger.all_frozen) => {
+                Some("an operator has frozen every validator".to_owned())
+            }
+            Ok(()) => None,
         };
         Ok(Response::new(StatusReply {
             ready: not_ready.is_none(),
             message: not_ready.unwrap_or_default(),
             generation: listing.generation,
             validators: u64::try_from(listing.reports.len()).unwrap_or(u64::MAX),
-        }))
-    }
-}
-
-#[tonic::async_trait]
-impl Administration for Service {
-    async fn reload(
-        &self,
-        request: Request<ReloadRequest>,
-    ) -> Result<Response<ReloadReply>, Status> {
-        let _place = self.peers.admit(&request)?;
-        let reloaded = self.parts.vault.reload().await.map_err(|error| {
-            tracing::warn!(%error, "shares could not be reloaded");
-            Status::unavailable("the database could not be read")
-        })?;
-        Ok(Response::new(ReloadReply {
-            validators: reloaded.validators,
-            added: reloaded.added,
+            ledger,
         }))
     }
 }

@@ -53,11 +53,13 @@ pub(super) const fn reason_label(reason: Reason) -> &'static str {
         Reason::WrongChain => "wrong_chain",
         Reason::NotAllowed => "not_allowed",
         Reason::Disabled => "disabled",
+        Reason::Stopped => "stopped",
         Reason::BeyondClock => "beyond_clock",
         Reason::Ledger => "ledger",
         Reason::Busy => "busy",
         Reason::Starting => "starting",
         Reason::TooLate => "too_late",
+        Reason::Quarantined => "quarantined",
     }
 }
 
@@ -81,6 +83,7 @@ impl From<Refused> for Refusal {
             Refused::Conflict(_) => Reason::Slashable,
             Refused::NotRegistered => Reason::NotFound,
             Refused::Disabled => Reason::Disabled,
+            Refused::Stopped => Reason::Stopped,
         };
         Self::new(reason, refused.to_string())
     }
@@ -90,18 +93,22 @@ impl From<Unavailable> for Refusal {
     fn from(unavailable: Unavailable) -> Self {
         let reason = match unavailable {
             Unavailable::Busy => Reason::Busy,
+            Unavailable::Quarantined(_) => Reason::Quarantined,
             Unavailable::Slow(_)
             | Unavailable::Unreachable(_)
             | Unavailable::Failed(_)
+            | Unavailable::Taken(_)
             | Unavailable::Stopped => Reason::Ledger,
         };
         // What a database says may name hosts and users: that belongs into this cosigner's log.
         let message = match unavailable {
             Unavailable::Unreachable(_) => "the ledger's database cannot be reached".to_owned(),
             Unavailable::Failed(_) => "the ledger's database failed".to_owned(),
-            Unavailable::Busy | Unavailable::Slow(_) | Unavailable::Stopped => {
-                unavailable.to_string()
-            }
+            Unavailable::Taken(_) => "another cosigner has taken the ledger".to_owned(),
+            Unavailable::Busy
+            | Unavailable::Slow(_)
+            | Unavailable::Quarantined(_)
+            | Unavailable::Stopped => unavailable.to_string(),
         };
         Self::new(reason, message)
     }
@@ -126,6 +133,13 @@ impl Service {
             return Err(Refusal::new(
                 Reason::NotFound,
                 "no share of this validator is held here",
+            ));
+        }
+        // For every kind of duty: the ledger itself looks only at those that can be slashed.
+        if self.parts.ledger.frozen().holds(&order.validator) {
+            return Err(Refusal::new(
+                Reason::Disabled,
+                "an operator has frozen this validator here",
             ));
         }
         let kind = order.duty.kind();

@@ -5,14 +5,16 @@ use std::time::Duration;
 use duty::PublicKey;
 use slashing::{
     database::PostgresDatabase,
+    interchange::postgres::import_in,
     ledger::{InitialHistory, postgres::register},
 };
 use tokio::time::timeout;
 use tokio_postgres::{Row, Transaction, types::Type};
 
 use super::{
-    VaultError,
+    Past, VaultError, all_named,
     rows::{Header, ShareRow},
+    validators,
 };
 use crate::sealing::KdfCost;
 
@@ -129,11 +131,16 @@ pub(super) async fn shares_after(
 pub(super) async fn add(
     database: &PostgresDatabase,
     rows: Vec<ShareRow>,
-    history: InitialHistory,
+    past: Past,
 ) -> Result<(), VaultError> {
+    let named = validators(&rows)?;
+    let (history, file) = past.split();
     within(IMPORT_WAIT, async {
         let mut client = client(database).await?;
         let transaction = client.transaction().await?;
+        if let Some((path, staged)) = file {
+            all_named(path, import_in(&transaction, staged, &named).await)?;
+        }
         let row = transaction.query_typed_opt(RAISE_GENERATION, &[]).await?;
         let generation: i64 = row.ok_or(VaultError::Header("there is none"))?.try_get(0)?;
         let validators: Vec<&[u8]> = rows.iter().map(|row| row.validator.as_slice()).collect();

@@ -4,12 +4,14 @@ use duty::PublicKey;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 use slashing::{
     database::SqliteDatabase,
+    interchange::sqlite::import_in,
     ledger::{InitialHistory, sqlite::register},
 };
 
 use super::{
-    VaultError,
+    Past, VaultError, all_named,
     rows::{Header, ShareRow},
+    validators,
 };
 use crate::sealing::KdfCost;
 
@@ -99,10 +101,15 @@ pub(super) async fn shares_after(
 pub(super) async fn add(
     database: &SqliteDatabase,
     rows: Vec<ShareRow>,
-    history: InitialHistory,
+    past: Past,
 ) -> Result<(), VaultError> {
+    let validators = validators(&rows)?;
+    let (history, file) = past.split();
     call(database, move |connection| {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if let Some((path, staged)) = file {
+            all_named(path, import_in(&transaction, staged, &validators))?;
+        }
         let generation: i64 = transaction.query_row(RAISE_GENERATION, [], |row| row.get(0))?;
         for row in rows {
             add_one(&transaction, &row, generation, &history)?;

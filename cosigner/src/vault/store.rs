@@ -1,9 +1,9 @@
 //! The vault's tables, whichever database they are in.
 
-use slashing::{database::Database, ledger::InitialHistory};
+use slashing::database::Database;
 
 use super::{
-    VaultError, in_background, postgres,
+    Past, VaultError, in_background, postgres,
     rows::{DataKey, Header, ShareRow},
     sqlite,
 };
@@ -70,10 +70,10 @@ pub(super) async fn shares_after(
 pub(super) async fn add(
     database: &Database,
     rows: Vec<ShareRow>,
-    history: InitialHistory,
+    past: Past,
 ) -> Result<(), VaultError> {
     match database {
-        Database::Sqlite(database) => sqlite::add(database, rows, history).await,
-        Database::Postgres(database) => postgres::add(database, rows, history).await,
+        Database::Sqlite(database) => sqlite::add(database, rows, past).await,
+        Database::Postgres(database) => postgres::add(database, rows, past).await,
     }
 }

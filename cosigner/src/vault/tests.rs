@@ -41,6 +41,7 @@ impl Two {
             url,
             password_file: None,
             ca: None,
+            synchronous_standbys_min: 0,
         };
         Self::open(
             tempfile::tempdir().unwrap(),
@@ -62,7 +63,7 @@ impl Two {
     }
 
     async fn import(&self, newcomers: Vec<Newcomer>) -> Result<(), VaultError> {
-        let history = InitialHistory::NeverSigned;
+        let history = Past::Stated(InitialHistory::NeverSigned);
         import(
             &self.importer,
             passphrase("p"),
@@ -214,7 +215,7 @@ async fn a_watermark_that_is_none_imports_nothing() {
         &two.importer,
         passphrase("p"),
         newcomers,
-        history,
+        Past::Stated(history),
         &mut entropy,
     )
     .await;

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 pub(crate) mod running;
+pub(crate) mod stage;
 
 use std::{
     collections::BTreeSet,
@@ -83,6 +84,7 @@ impl Home {
             r#"listen = "127.0.0.1:0"
 network = "mainnet"
 clock = "unchecked"
+anchor = "{anchor}"
 
 [database.sqlite]
 path = "{database}"
@@ -99,6 +101,7 @@ ca = "{ca}"
 sign = ["{SIGNER}"]
 administer = ["{OPERATOR}"]
 "#,
+            anchor = at("cosigner.anchor"),
             database = at("cosigner.sqlite"),
             passphrase = at("vault.passphrase"),
             certificate = at(&format!("{SERVER}.pem")),

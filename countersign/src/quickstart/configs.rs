@@ -175,6 +175,7 @@ fn cosigner(
     config.insert("clock".into(), plan.clock.to_string().into());
     config.insert("allow_voluntary_exits".into(), true.into());
     config.insert("allow_deposits".into(), true.into());
+    config.insert("anchor".into(), path(&home.join("ledger.anchor"))?);
     let database = match &plan.postgres {
         None => table([(
             "sqlite",

@@ -191,6 +191,8 @@ pub struct Refusal {
 pub enum RefusalReason {
     /// It conflicts with what was signed before.
     Slashable,
+    /// It is at or above the height at which an operator stopped signing.
+    Stopped,
     /// The validator is frozen or disabled.
     Disabled,
     /// It names another chain.
@@ -218,6 +220,8 @@ pub struct Failure {
 pub enum FailureReason {
     /// The claim lies in the member's future.
     BeyondClock,
+    /// The member's ledger may have forgotten something, and waits until that is harmless.
+    Quarantined,
     /// The member's ledger could not be reached in time.
     Ledger,
     /// A bound was reached at the member or on the way to it.
@@ -246,6 +250,7 @@ impl RefusalReason {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Slashable => "slashable",
+            Self::Stopped => "stopped",
             Self::Disabled => "disabled",
             Self::WrongChain => "wrong_chain",
             Self::NotAllowed => "not_allowed",
@@ -256,11 +261,19 @@ impl RefusalReason {
 }
 
 impl FailureReason {
+    /// Whether asking the member again within the same request is useless: neither a clock nor a
+    /// quarantine changes in the time that a request has.
+    #[must_use]
+    pub const fn lasts(self) -> bool {
+        matches!(self, Self::BeyondClock | Self::Quarantined)
+    }
+
     /// A name for metrics and machine-readable replies.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::BeyondClock => "beyond_clock",
+            Self::Quarantined => "quarantined",
             Self::Ledger => "ledger",
             Self::Busy => "busy",
             Self::Starting => "starting",

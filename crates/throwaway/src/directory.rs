@@ -60,6 +60,17 @@ impl Directory {
         give(&path, owner);
     }
 
+    /// Writes a file that only `owner` may read, in place of the one of that name if there is one.
+    pub(crate) fn replace(&self, name: &str, content: &str, owner: Option<Owner>) {
+        // A server that reads it meanwhile must find all of it, or all of the old one.
+        let fresh = format!("{name}.new");
+        // One may have been left by a process that was killed.
+        let _none = fs::remove_file(self.path.join(&fresh));
+        self.write(&fresh, content, owner);
+        fs::rename(self.path.join(&fresh), self.path.join(name))
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
     /// Where the server writes its log, twice: for output and errors.
     pub(crate) fn log(&self) -> (File, File) {
         let open = || {

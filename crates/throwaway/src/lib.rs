@@ -26,16 +26,25 @@ use tokio::{
     sync::OnceCell,
     time::{Instant, sleep, timeout},
 };
-use tokio_postgres::NoTls;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use directory::Directory;
 use installation::Installation;
+use settings::Settings;
 
 mod directory;
 
 mod installation;
 
 mod keeper;
+
+mod replication;
+
+mod settings;
+
+mod snapshot;
+
+pub use snapshot::Snapshot;
 
 /// How long a server may take to start, to stop or to answer.
 const SERVER_WAIT: Duration = Duration::from_secs(60);
@@ -56,7 +65,7 @@ pub async fn database() -> String {
 #[derive(Debug)]
 pub struct Cluster {
     installation: Installation,
-    settings: Vec<(String, String)>,
+    settings: Settings,
     port: u16,
     server: Option<Child>,
     databases: AtomicU32,
@@ -79,29 +88,33 @@ impl Cluster {
     /// # Panics
     /// As [`Cluster::start`].
     pub async fn start_with(settings: &[(&str, &str)], files: &[(&str, &str)]) -> Self {
+        let mut cluster = Self::empty().await;
+        for (name, content) in files {
+            let owner = cluster.installation.owner();
+            cluster.directory.write(name, content, owner);
+        }
+        cluster.settings.change(settings);
+        cluster.init().await;
+        cluster.restart().await;
+        cluster
+    }
+
+    /// A directory and a port, and nothing in or at them.
+    async fn empty() -> Self {
         let (installation, directory) = keeper::run(|| {
             let installation = Installation::find();
             let directory = Directory::make(installation.owner());
             (installation, directory)
         })
         .await;
-        for (name, content) in files {
-            directory.write(name, content, installation.owner());
-        }
-        let mut cluster = Self {
+        Self {
             installation,
-            settings: settings
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
+            settings: Settings::default(),
             port: free_port(),
             server: None,
             databases: AtomicU32::new(0),
             directory,
-        };
-        cluster.init().await;
-        cluster.restart().await;
-        cluster
+        }
     }
 
     /// The URL of a fresh, empty database of this cluster.
@@ -110,16 +123,27 @@ impl Cluster {
     /// If the server does not make it.
     pub async fn database(&self) -> String {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.run_sql(&format!("CREATE DATABASE {name} TEMPLATE template0"))
+            .await;
+        self.url(&name)
+    }
+
+    /// Runs SQL as the superuser, and returns the first column of what its last row holds.
+    async fn run_sql(&self, sql: &str) -> Option<String> {
         let url = self.url("postgres");
         let connecting = tokio_postgres::connect(&url, NoTls);
         let (client, connection) = connecting.await.expect("the cluster takes connections");
         let driver = tokio::spawn(connection);
-        client
-            .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0"))
-            .await
-            .expect("the cluster makes a database");
+        let done = client.simple_query(sql).await;
         driver.abort();
-        self.url(&name)
+        let messages = done.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let value = |message: &SimpleQueryMessage| {
+            let SimpleQueryMessage::Row(row) = message else {
+                return None;
+            };
+            row.get(0).map(str::to_owned)
+        };
+        messages.iter().rev().find_map(value)
     }
 
     /// The URL of a database by its name.
@@ -171,9 +195,7 @@ impl Cluster {
         ] {
             command.arg("-c").arg(format!("{name}={value}"));
         }
-        for (name, value) in &self.settings {
-            command.arg("-c").arg(format!("{name}={value}"));
-        }
+        self.write_settings();
         let (output, errors) = self.directory.log();
         command.stdout(output).stderr(errors);
         let spawned = keeper::run(move || command.spawn()).await;
@@ -196,6 +218,12 @@ impl Cluster {
     /// If the server does not run.
     pub fn thaw(&self) {
         self.signal_all(Signal::CONT);
+    }
+
+    /// The port, which stays the same.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// The process id of the server's first process, if it runs.
@@ -221,6 +249,7 @@ impl Cluster {
             .expect("initdb can be run");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "initdb failed: {errors}");
+        self.include_settings();
     }
 
     async fn wait_until_ready(&mut self) {

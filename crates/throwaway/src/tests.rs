@@ -118,3 +118,72 @@ async fn a_server_dies_with_a_killed_process_and_leaves_nothing_for_long() {
     assert!(!directory.exists());
     assert!(next.directory().exists());
 }
+
+async fn count(url: &str, at_least: usize) {
+    let deadline = Instant::now() + SERVER_WAIT;
+    while rows(url, READ).await.unwrap_or_default() < at_least {
+        assert!(Instant::now() < deadline, "not replicated");
+        sleep(POLL_PAUSE).await;
+    }
+}
+
+const ADD: &str = "INSERT INTO mine VALUES (2)";
+
+#[tokio::test]
+async fn a_standby_follows_is_promoted_and_is_followed_in_turn() {
+    let mut one = Cluster::start().await;
+    let url = one.database().await;
+    rows(&url, MAKE).await.unwrap();
+    let mut other = one.standby("other").await;
+    let there = url.replace(&one.port().to_string(), &other.port().to_string());
+    one.set(&[("synchronous_standby_names", "other")]).await;
+    rows(&url, ADD).await.unwrap();
+    count(&there, 2).await;
+    rows(&there, ADD).await.unwrap_err();
+
+    // Nobody is there to wait for.
+    other.stop().await;
+    let waits = timeout(Duration::from_millis(300), rows(&url, ADD)).await;
+    assert!(waits.is_err());
+    other.restart().await;
+    count(&there, 3).await;
+
+    other.promote().await;
+    one.crash().await;
+    one.restart().await;
+    other.set(&[("synchronous_standby_names", "")]).await;
+    rows(&there, ADD).await.unwrap();
+    // Both take writes now: nothing tells the old one.
+    one.set(&[("synchronous_standby_names", "")]).await;
+    rows(&url, ADD).await.unwrap();
+
+    one.follow(&other, "one").await;
+    count(&url, 4).await;
+    rows(&url, ADD).await.unwrap_err();
+
+    // In order, nothing is to be copied.
+    other.stop().await;
+    one.promote().await;
+    other.stream_from(&one, "other").await;
+    rows(&url, ADD).await.unwrap();
+    count(&there, 5).await;
+}
+
+#[tokio::test]
+async fn a_cluster_goes_back_to_a_snapshot() {
+    let mut cluster = Cluster::start().await;
+    let url = cluster.database().await;
+    rows(&url, MAKE).await.unwrap();
+    cluster.stop().await;
+    let snapshot = cluster.snapshot().await;
+    for _ in 0..2 {
+        cluster.restart().await;
+        rows(&url, ADD).await.unwrap();
+        assert_eq!(rows(&url, READ).await.unwrap(), 2);
+        cluster.crash().await;
+        cluster.restore(&snapshot).await;
+        cluster.restart().await;
+        assert_eq!(rows(&url, READ).await.unwrap(), 1);
+        cluster.stop().await;
+    }
+}

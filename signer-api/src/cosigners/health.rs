@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 use wire::proto;
 
-use super::link::Link;
+use super::{link::Link, standing::Standing};
 
 /// How often a cosigner is asked.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -28,6 +28,8 @@ pub(crate) enum Health {
         message: String,
         /// Changes with its set of validators.
         generation: u64,
+        /// What it says of its ledger; nothing if that does not answer it.
+        standing: Option<Standing>,
     },
     /// It did not answer; why.
     Absent(String),
@@ -44,6 +46,31 @@ impl Health {
             Self::Unknown | Self::Absent(_) => None,
         }
     }
+
+    pub(crate) const fn standing(&self) -> Option<&Standing> {
+        match self {
+            Self::Answering { standing, .. } => standing.as_ref(),
+            Self::Unknown | Self::Absent(_) => None,
+        }
+    }
+}
+
+impl From<proto::StatusReply> for Health {
+    /// A cosigner that says it is ready while its ledger refuses everything is not.
+    fn from(reply: proto::StatusReply) -> Self {
+        let standing = reply.ledger.map(Standing::from);
+        let obstacle = standing.as_ref().and_then(Standing::obstacle);
+        let message = super::replies::clipped(&reply.message);
+        Self::Answering {
+            ready: reply.ready && obstacle.is_none(),
+            message: match obstacle {
+                Some(obstacle) if reply.ready || message.is_empty() => obstacle,
+                Some(_) | None => message,
+            },
+            generation: reply.generation,
+            standing,
+        }
+    }
 }
 
 /// Asks again and again, until the link is dropped.
@@ -56,12 +83,7 @@ pub(super) async fn watch(link: Weak<Link>) {
         {
             Ok(Ok(reply)) => {
                 late = 0;
-                let reply = reply.into_inner();
-                Some(Health::Answering {
-                    ready: reply.ready,
-                    message: super::replies::clipped(&reply.message),
-                    generation: reply.generation,
-                })
+                Some(reply.into_inner().into())
             }
             Ok(Err(status)) => Some(Health::Absent(link.describe(&status))),
             Err(_) if late < LATE_ANSWERS_MAX => {
@@ -106,5 +128,15 @@ fn note(link: &Link, heard: Health, took: Duration) {
         | (Health::Answering { .. }, Health::Answering { .. })
         | (Health::Absent(_), Health::Absent(_)) => {}
     }
+    note_standing(link, before.standing(), heard.standing());
     link.set_health(heard);
+}
+
+/// Says what changed of a ledger; nothing while it says nothing, nor when it was as usual and is.
+fn note_standing(link: &Link, before: Option<&Standing>, now: Option<&Standing>) {
+    let usual = Standing::default();
+    if let Some(now) = now.filter(|now| *now != before.unwrap_or(&usual)) {
+        let state = serde_json::Value::Object(now.notable());
+        info!(cosigner = %link.san(), %state, "a cosigner's ledger has another state");
+    }
 }

@@ -215,6 +215,16 @@ impl Link {
         back_off.until = Some(Instant::now() + back_off.pause);
     }
 
+    /// Counts one question outside the lanes, under the name of its own.
+    pub(super) fn asked(&self, lane: &'static str, took: Duration) {
+        self.metrics.called(&self.san, lane, 1, took);
+    }
+
+    /// Counts that it had no answer.
+    pub(super) fn failed(&self, reason: FailureReason) {
+        self.metrics.failed(&self.san, reason.name());
+    }
+
     // Batches.
 
     /// Sends one batch and answers its tickets.

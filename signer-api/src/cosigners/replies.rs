@@ -108,11 +108,13 @@ fn refused(peer: Peer, round: u64, refusal: &proto::Refusal) -> Result<Event, No
         Reason::WrongChain => is_final(RefusalReason::WrongChain),
         Reason::NotAllowed => is_final(RefusalReason::NotAllowed),
         Reason::Disabled => is_final(RefusalReason::Disabled),
+        Reason::Stopped => is_final(RefusalReason::Stopped),
         Reason::BeyondClock => abstains(FailureReason::BeyondClock),
         Reason::Ledger => abstains(FailureReason::Ledger),
         Reason::Busy => abstains(FailureReason::Busy),
         Reason::Starting => abstains(FailureReason::Starting),
         Reason::TooLate => abstains(FailureReason::TooLate),
+        Reason::Quarantined => abstains(FailureReason::Quarantined),
         Reason::Unspecified => Err(Nonsense(format!("the refusal {}", refusal.reason))),
     }
 }

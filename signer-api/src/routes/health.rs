@@ -7,7 +7,10 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::App;
-use crate::{cosigners::Health, reply::reply};
+use crate::{
+    cosigners::{Health, Standing},
+    reply::reply,
+};
 
 /// As Web3Signer writes it here.
 const HEALTH_JSON: HeaderValue = HeaderValue::from_static("application/json;charset=UTF-8");
@@ -63,9 +66,13 @@ fn check(san: &str, health: &Health) -> Value {
         Health::Absent(why) => Some(why.as_str()),
         Health::Unknown => Some("was not heard of yet"),
     };
+    let mut data = health.standing().map(Standing::notable).unwrap_or_default();
+    if let Some(why) = why {
+        data.insert("reason".to_owned(), Value::from(why));
+    }
     let mut check = json!({"id": format!("cosigner-check:{san}"), "status": word(why.is_none())});
-    if let (Some(why), Some(members)) = (why, check.as_object_mut()) {
-        members.insert("data".to_owned(), json!({"reason": why}));
+    if let Some(members) = check.as_object_mut().filter(|_| !data.is_empty()) {
+        members.insert("data".to_owned(), Value::Object(data));
     }
     check
 }

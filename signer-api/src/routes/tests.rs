@@ -3,6 +3,7 @@
 mod setting;
 
 use http::{Method, header};
+use wire::proto;
 
 use self::setting::{Setting, attestation, randao, request};
 use crate::testing::{Manner, Peers, eventually, shown};
@@ -175,7 +176,7 @@ async fn other_paths_are_404_and_other_methods_405() {
     for path in [
         "/",
         "/api/v1/eth2/sign",
-        "/api/v1/eth2/highWatermark",
+        "/api/v1/eth2/ext/sign/0x12",
         "/eth/v1/keystores",
     ] {
         let message = setting.get(path, &[]).await.check_error(404);
@@ -184,6 +185,7 @@ async fn other_paths_are_404_and_other_methods_405() {
     for (method, path, allow) in [
         (Method::GET, "/api/v1/eth2/sign/0x12", "POST"),
         (Method::POST, "/api/v1/eth2/publicKeys", "GET"),
+        (Method::POST, "/api/v1/eth2/highWatermark", "GET"),
         (Method::POST, "/upcheck", "GET"),
         (Method::DELETE, "/healthcheck", "GET"),
         (Method::PUT, "/reload", "POST"),
@@ -250,6 +252,82 @@ async fn public_keys_are_json_for_whoever_takes_json() {
             "{accept:?}"
         );
     }
+}
+
+/// An order to stop, as a cosigner tells it.
+fn stopped(epoch: Option<u64>, slot: Option<u64>) -> proto::LedgerState {
+    proto::LedgerState {
+        stop_epoch: epoch,
+        stop_slot: slot,
+        ..proto::LedgerState::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_high_watermark_is_where_too_few_are_left_to_sign() {
+    let mut setting = Setting::with(Peers::start(3, 4, 1).await)
+        .discovered()
+        .await;
+    let path = "/api/v1/eth2/highWatermark";
+    let answer = setting.get(path, &["text/plain"]).await;
+    assert_eq!(answer.content_type, "application/json; charset=utf-8");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "{}"));
+    // Each answer is asked for anew: an order counts at once.
+    for (position, state, body) in [
+        (0, stopped(Some(400_000), Some(12_800_000)), "{}"),
+        (1, stopped(Some(400_001), None), r#"{"epoch":"400001"}"#),
+        (
+            2,
+            stopped(Some(u64::MAX), Some(1)),
+            r#"{"epoch":"400001","slot":"12800000"}"#,
+        ),
+        (
+            3,
+            stopped(Some(0), Some(0)),
+            r#"{"epoch":"400000","slot":"1"}"#,
+        ),
+    ] {
+        *setting.peers.peers[position].ledger.lock() = Some(state);
+        let answer = setting.get(path, &[]).await;
+        assert_eq!((answer.status, answer.body.as_str()), (200, body));
+    }
+    // Who does not say may go on signing; with two of them the two others are still too few.
+    *setting.peers.peers[1].ledger.lock() = None;
+    setting.peers.kill(2);
+    let third = &setting.app.cosigners.links()[2];
+    eventually("one is gone", || !third.health().is_ready()).await;
+    let answer = setting.get(path, &[]).await;
+    let body = r#"{"epoch":"400000","slot":"12800000"}"#;
+    assert_eq!((answer.status, answer.body.as_str()), (200, body));
+    setting.peers.behave(3, Manner::Hung);
+    let began = std::time::Instant::now();
+    let answer = setting.get(path, &[]).await;
+    answer.check_error(500);
+    assert_eq!(answer.json()["reason"], "unreachable");
+    assert!(began.elapsed() < std::time::Duration::from_secs(3));
+    let text = shown(&setting.registry);
+    for line in [
+        "cosigner_call_seconds_count{cosigner=\"cosigner-1\",lane=\"status\"} 7",
+        "cosigner_failures_total{cosigner=\"cosigner-2\",reason=\"ledger\"} 2",
+        "cosigner_failures_total{cosigner=\"cosigner-3\",reason=\"unreachable\"} 2",
+        "cosigner_failures_total{cosigner=\"cosigner-4\",reason=\"timed_out\"} 1",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_for_the_high_watermark_are_bounded_as_requests_are() {
+    let mut peers = Peers::start(2, 3, 1).await;
+    peers.config.requests_max = 1;
+    let setting = Setting::with(peers);
+    let place = setting.app.admission.enter().unwrap();
+    let answer = setting.get("/api/v1/eth2/highWatermark", &[]).await;
+    answer.check_error(500);
+    assert!(answer.retry_after);
+    drop(place);
+    let answer = setting.get("/api/v1/eth2/highWatermark", &[]).await;
+    assert_eq!(answer.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -320,6 +398,48 @@ async fn healthcheck_is_up_while_a_threshold_answers() {
         (answer.status, &answer.json()["outcome"]),
         (503, &"DOWN".into())
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn healthcheck_says_what_keeps_each_cosigner_from_signing() {
+    let setting = Setting::new().await.discovered().await;
+    let heard = |position: usize| setting.app.cosigners.links()[position].health();
+    let usual = proto::LedgerState::default();
+    let quarantined = proto::LedgerState {
+        quarantined_until_epoch: Some(400_002),
+        ..usual
+    };
+    let frozen = proto::LedgerState {
+        all_frozen: true,
+        ..usual
+    };
+    let states = [quarantined, stopped(Some(7), None), usual];
+    for (position, state) in states.into_iter().enumerate() {
+        *setting.peers.peers[position].ledger.lock() = Some(state);
+    }
+    eventually("one is in quarantine", || !heard(0).is_ready()).await;
+    let is_stopped = || heard(1).standing().is_some_and(|s| s.stop_epoch.is_some());
+    eventually("one is stopped", is_stopped).await;
+    let answer = setting.get("/healthcheck", &[]).await;
+    assert_eq!(answer.status, 200, "two of three can sign");
+    let checks = answer.json()["checks"].to_string();
+    for check in [
+        concat!(
+            r#"{"data":{"quarantined-until-epoch":"400002","reason":"its ledger is in quarantine "#,
+            r#"until epoch 400002"},"id":"cosigner-check:cosigner-1","status":"DOWN"}"#
+        ),
+        r#"{"data":{"stop-epoch":"7"},"id":"cosigner-check:cosigner-2","status":"UP"}"#,
+        r#"{"id":"cosigner-check:cosigner-3","status":"UP"}"#,
+    ] {
+        assert!(checks.contains(check), "{check} is not in {checks}");
+    }
+    *setting.peers.peers[1].ledger.lock() = Some(frozen);
+    eventually("one is frozen", || !heard(1).is_ready()).await;
+    let answer = setting.get("/healthcheck", &[]).await;
+    assert_eq!(answer.status, 503, "one of three can sign");
+    let checks = answer.json()["checks"].to_string();
+    let check = r#"{"all-frozen":true,"reason":"every validator is frozen"}"#;
+    assert!(checks.contains(check), "{checks}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

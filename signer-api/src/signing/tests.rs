@@ -95,7 +95,7 @@ fn signer(peers: &Peers) -> (Arc<Validators>, Arc<Signing>, daemon::metrics::Reg
     let committee = peers.config.committee().unwrap();
     let validators = Validators::discover(Arc::clone(&cosigners), committee, Arc::clone(&metrics));
     let cpu = Cpu::start().unwrap();
-    let signing = Signing::new(cosigners, cpu, metrics, Duration::from_secs(60));
+    let signing = Signing::new(cosigners, cpu, metrics);
     (validators, Arc::new(signing), registry)
 }
 
@@ -150,7 +150,9 @@ async fn one_that_is_hung_dead_or_lying_changes_nothing() {
         Manner::Miscounting,
         Manner::Overbidding,
         Manner::Refusing(Reason::Slashable),
+        Manner::Refusing(Reason::Stopped),
         Manner::Refusing(Reason::Ledger),
+        Manner::Refusing(Reason::Quarantined),
         Manner::Refusing(Reason::Unspecified),
     ] {
         let setting = Setting::new(3, 4, 1).await;
@@ -241,6 +243,7 @@ async fn only_more_refusals_than_can_be_spared_refuse() {
     for (reason, expected) in [
         (Reason::Slashable, RefusalReason::Slashable),
         (Reason::WrongChain, RefusalReason::WrongChain),
+        (Reason::Stopped, RefusalReason::Stopped),
         (Reason::Disabled, RefusalReason::Disabled),
         (Reason::NotAllowed, RefusalReason::NotAllowed),
         (Reason::Invalid, RefusalReason::Invalid),
@@ -257,27 +260,59 @@ async fn only_more_refusals_than_can_be_spared_refuse() {
 async fn the_first_message_is_signed_its_repeat_gets_its_bytes_another_is_refused() {
     let setting = Setting::new(3, 4, 1).await;
     let first = setting.sign(0, attestation(10, 1)).await.unwrap();
-    let asked = |position: usize| {
-        setting.peers.peers[position]
-            .signatures
-            .load(Ordering::Relaxed)
-    };
-    let before: usize = (0..4).map(asked).sum();
     assert_eq!(setting.sign(0, attestation(10, 1)).await.unwrap(), first);
-    assert_eq!(
-        (0..4).map(asked).sum::<usize>(),
-        before,
-        "a repeat costs no cosigner anything"
-    );
     assert_eq!(
         refused(setting.sign(0, attestation(10, 2)).await),
         RefusalReason::Slashable
     );
-    // Another signer-api has no cache: the cosigners that signed give their partials again.
+    // Another signer-api: the cosigners that signed give their partials again.
     let (validators, signing, _registry) = signer(&setting.peers);
     eventually("it is discovered", || validators.snapshot().len() == 1).await;
     let again = signing.sign(setting.task(0, attestation(10, 1))).await;
     assert_eq!(again.unwrap(), first);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeat_gets_its_bytes_from_the_cosigners_until_they_freeze_it() {
+    let setting = Setting::new(3, 4, 1).await;
+    let signatures = || -> usize {
+        let peers = setting.peers.peers.iter();
+        peers
+            .map(|peer| peer.signatures.load(Ordering::Relaxed))
+            .sum()
+    };
+    for duty in [attestation(10, 1), randao(10)] {
+        for position in 0..4 {
+            setting.peers.behave(position, Manner::Honest);
+        }
+        let first = setting.sign(0, duty.clone()).await.unwrap();
+        let before = signatures();
+        assert_eq!(setting.sign(0, duty.clone()).await.unwrap(), first);
+        assert!(signatures() >= before + 3, "remembered: {duty:?}");
+        for position in 0..2 {
+            let frozen = Manner::Refusing(Reason::Disabled);
+            setting.peers.behave(position, frozen);
+        }
+        let again = setting.sign(0, duty).await;
+        assert_eq!(refused(again), RefusalReason::Disabled);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quarantines_are_answered_at_once_and_are_no_refusals() {
+    let quarantined = Manner::Refusing(Reason::Quarantined);
+    for other in [quarantined, Manner::Refusing(Reason::Stopped)] {
+        let setting = Setting::new(3, 4, 1).await;
+        setting.peers.behave(0, quarantined);
+        setting.peers.behave(1, other);
+        let began = Instant::now();
+        let outcome = setting.sign(0, attestation(10, 1)).await;
+        assert_eq!(unavailable(outcome), FailureReason::Quarantined);
+        assert!(began.elapsed() < Duration::from_secs(1), "{other:?}");
+        // It is over: nothing was lost.
+        setting.peers.behave(0, Manner::Honest);
+        setting.signed(0, attestation(10, 1)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -315,12 +350,8 @@ async fn a_request_whose_client_went_away_is_finished() {
             .await
             .is_err()
     );
-    let key = (
-        setting.peers.keys[0],
-        setting.task(0, attestation(10, 1)).root,
-    );
-    let results = &setting.signing.shared.results;
-    eventually("it is finished", || results.get(&key).is_some()).await;
+    let permitted = "eth2_slashingprotection_permitted_signings_total 1";
+    eventually("it is finished", || setting.shows(permitted)).await;
     eventually("nothing is under way", || {
         setting.signing.shared.under_way.lock().is_empty()
     })

@@ -36,8 +36,10 @@ macro_rules! migrations {
     };
 }
 
-pub(super) const POSTGRES: &[Migration] = migrations!("postgres": (1, "ledger"), (2, "vault"));
-pub(super) const SQLITE: &[Migration] = migrations!("sqlite": (1, "ledger"), (2, "vault"));
+pub(super) const POSTGRES: &[Migration] =
+    migrations!("postgres": (1, "ledger"), (2, "vault"), (3, "standing"), (4, "imported"));
+pub(super) const SQLITE: &[Migration] =
+    migrations!("sqlite": (1, "ledger"), (2, "vault"), (3, "standing"), (4, "imported"));
 
 /// A row of the table of applied migrations.
 #[derive(Debug, Clone, PartialEq, Eq)]

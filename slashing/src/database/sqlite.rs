@@ -1,15 +1,17 @@
 //! SQLite: one file, one thread that writes and one that reads, and settings that must hold.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
     thread,
     time::Duration,
 };
 
 use duty::Root;
+use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,6 +36,8 @@ pub struct SqliteDatabase {
     writer: Thread,
     reader: Thread,
     genesis_validators_root: Root,
+    /// Device and inode of the file that the writer has open.
+    opened: Arc<Mutex<Option<(u64, u64)>>>,
 }
 
 /// The database's thread has ended, which only a panic in a call can bring about.
@@ -64,6 +68,13 @@ impl SqliteDatabase {
         self.reader.call(work).await
     }
 
+    /// A connection of the caller's own that only reads, for what takes long. Opening it blocks.
+    pub(crate) fn own_reader(&self) -> Result<Connection, DatabaseError> {
+        let connection = connect(&self.path, Access::Read)?;
+        check_chain(&connection, self.genesis_validators_root)?;
+        Ok(connection)
+    }
+
     pub(super) async fn open(
         config: &SqliteConfig,
         genesis_validators_root: Root,
@@ -82,6 +93,7 @@ impl SqliteDatabase {
         let path = file.clone();
         let reader = Thread::start("ledger-reader", move || connect(&path, Access::Read)).await?;
         Ok(Self {
+            opened: Arc::new(Mutex::new(identity(&file))),
             path: file,
             writer,
             reader,
@@ -105,6 +117,7 @@ impl SqliteDatabase {
     /// that the file still holds this chain's ledger. Never makes a file.
     pub(crate) async fn reconnect(&self) -> Result<(), DatabaseError> {
         let (path, root) = (self.path.clone(), self.genesis_validators_root);
+        *self.opened.lock() = identity(&path);
         let reconnected = self.call(move |connection| {
             let fresh = connect(&path, Access::Write)?;
             check_chain(&fresh, root)?;
@@ -115,6 +128,14 @@ impl SqliteDatabase {
         reconnected
             .await
             .map_err(|error| DatabaseError::Unavailable(error.to_string()))?
+    }
+}
+
+impl SqliteDatabase {
+    /// Whether the path still names the file that is open.
+    pub(crate) fn is_in_place(&self) -> bool {
+        let named = identity(&self.path);
+        named.is_some() && named == *self.opened.lock()
     }
 }
 
@@ -172,6 +193,11 @@ impl Thread {
         self.calls.send(call).await.map_err(|_| ThreadEnded)?;
         value.await.map_err(|_| ThreadEnded)
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let file = fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
 }
 
 /// What a connection is for.

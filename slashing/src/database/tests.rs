@@ -56,6 +56,7 @@ async fn what_is_no_file_and_no_server_is_an_error() {
             url: url.to_owned(),
             password_file: None,
             ca: None,
+            synchronous_standbys_min: 0,
         })
     };
     for (config, says) in [
@@ -250,6 +251,7 @@ async fn a_servers_certificate_must_chain_to_the_configured_ones() {
             url: url.replace("127.0.0.1", host),
             password_file: Some(password_file.clone()),
             ca: Some(file),
+            synchronous_standbys_min: 0,
         });
         let opened = Database::open(&config, CHAIN).await;
         match opened {

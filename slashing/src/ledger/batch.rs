@@ -5,8 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use duty::{Claim, Epoch, Permit, PublicKey, SigningRoot, Slot};
 
-use super::{Prospect, Question, Refused};
+use super::{Prospect, Question, Refused, standing::Orders};
 use crate::rules::{self, Conflict, Ratchet, Verdict};
+
+/// [`rules::decide`]; in a test build, another one that shows what the schema refuses by itself.
+pub(super) type Rule = fn(&Ratchet, &Claim, SigningRoot) -> Verdict;
+
+/// What a batch is decided by, besides the rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) rule: Rule,
+    pub(super) orders: Orders,
+}
 
 /// A validator's row, as it was read.
 #[derive(Debug, Clone, Copy)]
@@ -86,16 +96,19 @@ pub(super) struct Write {
 
 impl<'a> Plan<'a> {
     /// Applies the rule. `rows` are those that this transaction has locked.
-    pub(super) fn new(questions: &'a [Question], rows: &[Row]) -> Self {
+    pub(super) fn new(questions: &'a [Question], rows: &[Row], terms: Terms) -> Self {
         let rows: BTreeMap<PublicKey, &Row> = rows.iter().map(|row| (row.validator, row)).collect();
         let step = |question: &Question| {
             let Some(row) = rows.get(&question.validator) else {
                 return Step::Absent;
             };
-            if row.disabled {
+            if row.disabled || terms.orders.frozen_all {
                 return Step::Refuse(Refused::Disabled);
             }
-            match rules::decide(&row.ratchet, &question.claim, question.root) {
+            if terms.orders.stop.forbids(&question.claim) {
+                return Step::Refuse(Refused::Stopped);
+            }
+            match (terms.rule)(&row.ratchet, &question.claim, question.root) {
                 Verdict::Advance(ratchet) => Step::Write {
                     ratchet,
                     append: true,
@@ -245,7 +258,11 @@ pub(super) fn foresee(
 
 /// Those of the questions whose answer depends on the history.
 pub(super) fn conflicting_now(questions: &[Question], rows: &[Row]) -> Vec<Question> {
-    Plan::new(questions, rows).conflicting()
+    let terms = Terms {
+        rule: rules::decide,
+        orders: Orders::default(),
+    };
+    Plan::new(questions, rows, terms).conflicting()
 }
 
 /// Whether the claim is one that nobody could ever have signed here.

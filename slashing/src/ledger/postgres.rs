@@ -7,22 +7,28 @@ use std::{
 };
 
 use duty::PublicKey;
-use futures_util::future::{join, join3, try_join, try_join_all};
+use futures_util::future::{BoxFuture, FutureExt as _, join3, try_join, try_join_all};
 use tokio::time::timeout;
 use tokio_postgres::{Error, Statement, error::Severity, types::ToSql};
 
 use super::{
     Question,
-    batch::{Committed, Decision, Past, Plan},
+    batch::{Committed, Past, Plan, Terms},
     columns::Corrupt,
-    session::Failure,
+    lease::take::Taking,
+    session::{Accept, Authority, Commit, Decided, Failure, NOT_HELD},
+    standing::{Orders, Standing},
 };
-use crate::database::{
-    DatabaseError, PostgresDatabase,
-    postgres::{Connection, clause},
+use crate::{
+    anchor::Holder,
+    database::{
+        DatabaseError, PostgresDatabase,
+        postgres::{Check, Connection, clause},
+    },
 };
 use arrays::{HistoryArrays, RatchetArrays, keys, parse_row, validator};
 use reads::Reads;
+use standing::HOLD;
 
 pub(super) use reads::Reader;
 pub use register::register;
@@ -32,6 +38,13 @@ mod arrays;
 mod reads;
 
 mod register;
+
+mod standing;
+
+/// How long the ledger may take to be taken: every ratchet may have to rise.
+const TAKE_WAIT: Duration = Duration::from_secs(60);
+/// How long it may take to say that the holder lives: longer than other writers hold the row.
+const RENEW_WAIT: Duration = Duration::from_secs(5);
 
 const BEGIN: &str = "/* begin */ BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 const COMMIT: &str = "/* commit */ COMMIT";
@@ -66,8 +79,10 @@ SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[])";
 
 /// The worker's connection, with its statements prepared.
 pub(super) struct Session {
+    database: PostgresDatabase,
     connection: Connection,
     ledger_wait: Duration,
+    hold: Statement,
     lock_ratchets: Statement,
     write_ratchets: Statement,
     add_attestations: Statement,
@@ -75,16 +90,40 @@ pub(super) struct Session {
     reads: Reads,
 }
 
+/// A server whose ledger is accepted.
+struct Accepted<'c>(Accept<'c>);
+
+impl Check for Accepted<'_> {
+    type Passed = Standing;
+
+    fn check<'a>(
+        &'a self,
+        connection: &'a Connection,
+    ) -> BoxFuture<'a, Result<Standing, DatabaseError>> {
+        async {
+            let standing = standing::read(&connection.client).await;
+            let standing =
+                standing.map_err(|failed| DatabaseError::Unavailable(failed.to_string()))?;
+            (self.0)(&standing).map_err(DatabaseError::Unavailable)?;
+            Ok(standing)
+        }
+        .boxed()
+    }
+}
+
 impl Session {
+    /// Of several servers, the first that is fit and whose ledger is accepted.
     pub(super) async fn connect(
         database: &PostgresDatabase,
         ledger_wait: Duration,
-    ) -> Result<Self, DatabaseError> {
-        let connection = database.connect().await?;
+        accept: Accept<'_>,
+    ) -> Result<(Self, Standing), DatabaseError> {
+        let (connection, standing) = database.connect_where(&Accepted(accept)).await?;
         let client = &connection.client;
         let prepared = timeout(ledger_wait, async {
             try_join(
                 try_join_all([
+                    client.prepare(HOLD),
                     client.prepare(LOCK_RATCHETS),
                     client.prepare(WRITE_RATCHETS),
                     client.prepare(ADD_ATTESTATIONS),
@@ -98,18 +137,63 @@ impl Session {
             .await
             .map_err(|_| DatabaseError::Unavailable("the server does not answer".to_owned()))?
             .map_err(|error| DatabaseError::Unavailable(clause(&error)))?;
-        let [lock_ratchets, write_ratchets, add_attestations, add_blocks] =
-            <[Statement; 4]>::try_from(writes)
-                .map_err(|_| DatabaseError::Schema("four statements were prepared".to_owned()))?;
-        Ok(Self {
+        let [
+            hold,
+            lock_ratchets,
+            write_ratchets,
+            add_attestations,
+            add_blocks,
+        ] = <[Statement; 5]>::try_from(writes)
+            .map_err(|_| DatabaseError::Schema("five statements were prepared".to_owned()))?;
+        let session = Self {
+            database: database.clone(),
             connection,
             ledger_wait,
+            hold,
             lock_ratchets,
             write_ratchets,
             add_attestations,
             add_blocks,
             reads,
-        })
+        };
+        Ok((session, standing))
+    }
+
+    /// `BEGIN … COMMIT` of taking the ledger.
+    pub(super) async fn take(&mut self, taking: &Taking) -> Result<bool, Failure> {
+        self.connection.take_warning();
+        let working = async {
+            let transaction = self.connection.client.transaction().await?;
+            let taken = standing::take(&transaction, taking).await?;
+            transaction.commit().await?;
+            self.unwarned().map(|()| taken)
+        };
+        let taken = match timeout(TAKE_WAIT, working).await {
+            Ok(taken) => taken,
+            Err(_) => Err(Failed::NoAnswer(TAKE_WAIT)),
+        };
+        taken.map_err(|failed| failed.into_failure(true))
+    }
+
+    /// Looks as well whether the server still keeps what it commits.
+    pub(super) async fn renew(
+        &mut self,
+        holder: Holder,
+        quarantine_is_over: bool,
+    ) -> Result<Option<Orders>, Failure> {
+        let kept = self.database.recheck(&self.connection).await;
+        kept.map_err(|error| Failure::Lost(error.to_string()))?;
+        self.connection.take_warning();
+        let client = &self.connection.client;
+        let working = async {
+            let orders = standing::renew(client, holder, quarantine_is_over).await?;
+            self.unwarned().map(|()| orders)
+        };
+        let renewed = match timeout(RENEW_WAIT, working).await {
+            Ok(renewed) => renewed,
+            Err(_) => Err(Failed::NoAnswer(RENEW_WAIT)),
+        };
+        renewed.map_err(|failed| failed.into_failure(false))
     }
 
     pub(super) async fn closed(&mut self) {
@@ -117,11 +201,15 @@ impl Session {
     }
 
     /// After any failure the connection must be dropped: the server then ends what it has begun.
-    pub(super) async fn decide(&mut self, batch: &[Question]) -> Result<Vec<Decision>, Failure> {
+    pub(super) async fn decide(
+        &mut self,
+        batch: &[Question],
+        authority: Authority,
+    ) -> Result<Decided, Failure> {
         let commit_sent = AtomicBool::new(false);
-        let outcome = timeout(self.ledger_wait, self.transact(batch, &commit_sent)).await;
-        let failed = match outcome {
-            Ok(Ok(decisions)) => return Ok(decisions),
+        let transaction = self.transact(batch, authority, &commit_sent);
+        let failed = match timeout(self.ledger_wait, transaction).await {
+            Ok(Ok(decided)) => return Ok(decided),
             Ok(Err(failed)) => failed,
             Err(_) => Failed::NoAnswer(self.ledger_wait),
         };
@@ -133,30 +221,41 @@ impl Session {
     async fn transact(
         &self,
         batch: &[Question],
+        authority: Authority,
         commit_sent: &AtomicBool,
-    ) -> Result<Vec<Decision>, Failed> {
+    ) -> Result<Decided, Failed> {
         let client = &self.connection.client;
         self.connection.take_warning();
 
         let validators = keys(batch.iter().map(|question| &question.validator));
         let lock: [&(dyn ToSql + Sync); 1] = [&validators];
-        let (begun, locked) = join(
+        let (begun, held, locked) = join3(
             client.batch_execute(BEGIN),
+            standing::hold(client, &self.hold, authority.holder),
             client.query(&self.lock_ratchets, &lock),
         )
         .await;
         begun?;
+        let held = held?.ok_or(Failed::NotHeld)?;
         let rows = locked?
             .iter()
             .map(parse_row)
             .collect::<Result<Vec<_>, Failed>>()?;
-        let mut plan = Plan::new(batch, &rows);
+        let terms = Terms {
+            rule: authority.rule,
+            orders: held.orders,
+        };
+        let mut plan = Plan::new(batch, &rows, terms);
         self.look_up(&mut plan).await?;
 
         let (writes, appends) = (plan.writes(), plan.appends());
         if writes.is_empty() {
             client.batch_execute(ROLLBACK).await?;
-            return Ok(plan.conclude(&Committed::NOTHING));
+            return Ok(Decided {
+                decisions: plan.conclude(&Committed::NOTHING),
+                commit: None,
+                orders: held.orders,
+            });
         }
         let ratchets = RatchetArrays::try_from(writes.as_slice())?;
         let history = HistoryArrays::try_from(appends.as_slice())?;
@@ -179,7 +278,14 @@ impl Session {
         commit_sent.store(true, Ordering::Relaxed);
         client.batch_execute(COMMIT).await?;
         self.unwarned()?;
-        Ok(plan.conclude(&Committed::after_commit(written)))
+        Ok(Decided {
+            decisions: plan.conclude(&Committed::after_commit(written)),
+            commit: Some(Commit {
+                count: held.commits,
+                lsn: Some(held.lsn),
+            }),
+            orders: held.orders,
+        })
     }
 
     /// Asks the history about conflicts and the table about absent rows: mostly about nothing.
@@ -245,6 +351,8 @@ enum Failed {
     Count,
     #[error("the server warned: {0}")]
     Warned(String),
+    #[error("{NOT_HELD}")]
+    NotHeld,
     #[error("the server did not answer within {} ms", .0.as_millis())]
     NoAnswer(Duration),
 }
@@ -258,7 +366,9 @@ impl Failed {
         match self {
             Self::Corrupt(_) | Self::Count => Failure::Rejected(reason),
             Self::Database(error) if is_about_a_statement(&error) => Failure::Rejected(reason),
-            Self::Database(_) | Self::Warned(_) | Self::NoAnswer(_) => Failure::Lost(reason),
+            Self::Database(_) | Self::Warned(_) | Self::NotHeld | Self::NoAnswer(_) => {
+                Failure::Lost(reason)
+            }
         }
     }
 }

@@ -98,6 +98,9 @@ impl Queue {
     ) -> Result<Leaves, Unavailable> {
         let place = {
             let mut state = queue.state.lock();
+            if state.closed {
+                return Err(Unavailable::Stopped);
+            }
             if let Some(outage) = state.outage(queue.limits.ledger_wait) {
                 return Err(outage);
             }
@@ -232,6 +235,12 @@ impl Queue {
             .unwrap_or(Unavailable::Slow(self.limits.ledger_wait))
     }
 
+    /// Nothing is taken any more.
+    pub(super) fn close(&self) {
+        self.state.lock().closed = true;
+        self.wake.notify_one();
+    }
+
     /// Whether nobody is left to ask.
     pub(super) fn is_closed(&self) -> bool {
         self.state.lock().closed
@@ -265,7 +274,6 @@ pub(super) struct Closes(pub(super) Arc<Queue>);
 
 impl Drop for Closes {
     fn drop(&mut self) {
-        self.0.state.lock().closed = true;
-        self.0.wake.notify_one();
+        self.0.close();
     }
 }

@@ -5,21 +5,63 @@ use std::{collections::BTreeSet, time::Duration};
 use duty::PublicKey;
 use tokio::time::timeout;
 
-use super::{Prospect, Question, Refused, Unavailable, batch::Decision, postgres, sqlite};
-use crate::database::{Database, DatabaseError, SqliteDatabase};
+use super::{
+    Prospect, Question, Refused, Unavailable,
+    batch::{Decision, Rule},
+    lease::{Frozen, take::Taking},
+    postgres, sqlite,
+    standing::{Orders, Standing},
+};
+use crate::{
+    anchor::Holder,
+    database::{Database, DatabaseError, SqliteDatabase},
+};
 
 /// How a batch failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
     /// Nothing was committed, and the session is as good as before: another process writes.
+    #[error("another process writes")]
     Busy,
     /// Nothing was committed. The session is of no more use.
+    #[error("{0}")]
     Lost(String),
     /// The database refused a statement; nothing was committed. The session is of no more use.
+    #[error("{0}")]
     Rejected(String),
     /// COMMIT was sent, and nothing is known. The session is of no more use.
+    #[error("{0}")]
     InDoubt(String),
 }
+
+/// Who decides, and by which rule.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Authority {
+    pub(super) holder: Holder,
+    pub(super) rule: Rule,
+}
+
+/// A batch that was decided. Nothing of it is given away before the anchor counts it.
+pub(super) struct Decided {
+    pub(super) decisions: Vec<Decision>,
+    /// Set if something was written and committed.
+    pub(super) commit: Option<Commit>,
+    pub(super) orders: Orders,
+}
+
+/// A commit of decisions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Commit {
+    pub(super) count: u64,
+    /// Where PostgreSQL's log stood just before.
+    pub(super) lsn: Option<u64>,
+}
+
+/// Whether a database's ledger is one to work with; the text says why not.
+pub(super) type Accept<'a> = &'a (dyn Fn(&Standing) -> Result<(), String> + Send + Sync);
+
+/// What is said when the row `standing` names another holder.
+pub(super) const NOT_HELD: &str = "another cosigner has taken the ledger";
 
 /// The worker's connection.
 pub(super) enum Session {
@@ -28,26 +70,55 @@ pub(super) enum Session {
 }
 
 impl Session {
+    /// A session with a database whose ledger is accepted: of several servers, the first.
     pub(super) async fn connect(
         database: &Database,
         ledger_wait: Duration,
-    ) -> Result<Self, DatabaseError> {
+        accept: Accept<'_>,
+    ) -> Result<(Self, Standing), DatabaseError> {
         match database {
-            Database::Sqlite(database) => sqlite::Session::connect(database.clone())
-                .await
-                .map(Self::Sqlite),
-            Database::Postgres(database) => postgres::Session::connect(database, ledger_wait)
-                .await
-                .map(|session| Self::Postgres(Box::new(session))),
+            Database::Sqlite(database) => {
+                let (session, standing) = sqlite::Session::connect(database.clone()).await?;
+                accept(&standing).map_err(DatabaseError::Unavailable)?;
+                Ok((Self::Sqlite(session), standing))
+            }
+            Database::Postgres(database) => {
+                let connected = postgres::Session::connect(database, ledger_wait, accept).await;
+                connected.map(|(session, standing)| (Self::Postgres(Box::new(session)), standing))
+            }
+        }
+    }
+
+    /// Takes the ledger, if it still stands as it was seen. Whether it did.
+    pub(super) async fn take(&mut self, taking: &Taking) -> Result<bool, Failure> {
+        match self {
+            Self::Sqlite(session) => session.take(taking.clone()).await,
+            Self::Postgres(session) => session.take(taking).await,
+        }
+    }
+
+    /// Says that the holder lives, and learns of orders. `None` if another has taken the ledger.
+    pub(super) async fn renew(
+        &mut self,
+        holder: Holder,
+        quarantine_is_over: bool,
+    ) -> Result<Option<Orders>, Failure> {
+        match self {
+            Self::Sqlite(session) => session.renew(holder, quarantine_is_over).await,
+            Self::Postgres(session) => session.renew(holder, quarantine_is_over).await,
         }
     }
 
     /// Decides a batch of at most one question per validator, ordered by validator, in one
     /// transaction. The decisions are in the batch's order.
-    pub(super) async fn decide(&mut self, batch: Vec<Question>) -> Result<Vec<Decision>, Failure> {
+    pub(super) async fn decide(
+        &mut self,
+        batch: Vec<Question>,
+        authority: Authority,
+    ) -> Result<Decided, Failure> {
         match self {
-            Self::Sqlite(session) => session.decide(batch).await,
-            Self::Postgres(session) => session.decide(&batch).await,
+            Self::Sqlite(session) => session.decide(batch, authority).await,
+            Self::Postgres(session) => session.decide(&batch, authority).await,
         }
     }
 
@@ -97,6 +168,19 @@ impl Reader {
                 .await
                 .unwrap_or(Err(Unavailable::Slow(ledger_wait))),
             Self::Postgres(reader) => reader.foresee(&questions, ledger_wait).await,
+        }
+    }
+
+    /// What an operator has ordered, and whom that freezes.
+    pub(super) async fn orders(
+        &self,
+        ledger_wait: Duration,
+    ) -> Result<(Orders, Frozen), Unavailable> {
+        match self {
+            Self::Sqlite(database) => timeout(ledger_wait, sqlite::orders(database))
+                .await
+                .unwrap_or(Err(Unavailable::Slow(ledger_wait))),
+            Self::Postgres(reader) => reader.orders(ledger_wait).await,
         }
     }
 }

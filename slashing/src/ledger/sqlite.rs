@@ -10,14 +10,19 @@ use rusqlite::{
 
 use super::{
     InitialHistory, Prospect, Question, Refused, RegisterError, Unavailable,
-    batch::{self, Committed, Decision, Past, Plan, Row, Write},
+    batch::{self, Committed, Past, Plan, Row, Terms, Write},
     columns::{Columns, Corrupt, to_column, to_height, to_root},
-    session::Failure,
+    lease::{Frozen, take::Taking},
+    session::{Authority, Commit, Decided, Failure, NOT_HELD},
+    standing::{Orders, Standing},
 };
 use crate::{
+    anchor::Holder,
     database::{DatabaseError, SqliteDatabase},
     rules::Ratchet,
 };
+
+mod standing;
 
 /// ?1 validator. The whole file is locked by then.
 const READ_RATCHET: &str = "/* read_ratchet */
@@ -54,17 +59,62 @@ pub(super) struct Session(SqliteDatabase);
 
 impl Session {
     /// A session on a fresh connection: nothing of a failed one is left.
-    pub(super) async fn connect(database: SqliteDatabase) -> Result<Self, DatabaseError> {
+    pub(super) async fn connect(
+        database: SqliteDatabase,
+    ) -> Result<(Self, Standing), DatabaseError> {
         database.reconnect().await?;
-        Ok(Self(database))
+        let standing = database.call(|connection| standing::read(connection)).await;
+        let standing = match standing {
+            Ok(standing) => standing.map_err(|failed| failed.to_string()),
+            Err(ended) => Err(ended.to_string()),
+        };
+        let standing = standing.map_err(DatabaseError::Unavailable)?;
+        Ok((Self(database), standing))
+    }
+
+    pub(super) async fn take(&mut self, taking: Taking) -> Result<bool, Failure> {
+        self.run(move |connection| {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let taken = standing::take(&transaction, &taking)?;
+            transaction.commit()?;
+            Ok(taken)
+        })
+        .await
+    }
+
+    pub(super) async fn renew(
+        &mut self,
+        holder: Holder,
+        quarantine_is_over: bool,
+    ) -> Result<Option<Orders>, Failure> {
+        if !self.0.is_in_place() {
+            return Err(Failure::Lost("the database's file was replaced".to_owned()));
+        }
+        self.run(move |connection| standing::renew(connection, holder, quarantine_is_over))
+            .await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, Failed> + Send + 'static,
+    ) -> Result<T, Failure> {
+        match self.0.call(work).await {
+            Ok(done) => done.map_err(Failed::into_failure),
+            Err(ended) => Err(Failure::Lost(ended.to_string())),
+        }
     }
 
     /// Waits for the thread however long it takes, as nothing is known before: an asker has its
     /// own deadline.
-    pub(super) async fn decide(&mut self, batch: Vec<Question>) -> Result<Vec<Decision>, Failure> {
+    pub(super) async fn decide(
+        &mut self,
+        batch: Vec<Question>,
+        authority: Authority,
+    ) -> Result<Decided, Failure> {
         let call = self
             .0
-            .call(move |connection| transact(connection, &batch))
+            .call(move |connection| transact(connection, &batch, authority))
             .await;
         call.unwrap_or_else(|ended| Err(Failure::InDoubt(ended.to_string())))
     }
@@ -76,43 +126,62 @@ impl Session {
         validators: &BTreeSet<PublicKey>,
     ) -> Result<BTreeSet<PublicKey>, Failure> {
         let validators = validators.clone();
-        let call = self.0.call(move |connection| {
+        self.run(move |connection| {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            transaction.rollback().map(|()| validators)
-        });
-        match call.await {
-            Ok(settled) => settled.map_err(|error| Failed::from(error).into_failure()),
-            Err(ended) => Err(Failure::Lost(ended.to_string())),
-        }
+            Ok(transaction.rollback().map(|()| validators)?)
+        })
+        .await
     }
 }
 
 /// The one transaction.
-fn transact(connection: &mut Connection, batch: &[Question]) -> Result<Vec<Decision>, Failure> {
+fn transact(
+    connection: &mut Connection,
+    batch: &[Question],
+    authority: Authority,
+) -> Result<Decided, Failure> {
+    let failed = |error: Error| Failed::from(error).into_failure();
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(|error| Failed::from(error).into_failure())?;
-    let (plan, written) = write(&transaction, batch).map_err(Failed::into_failure)?;
+        .map_err(failed)?;
+    let held = standing::hold(&transaction, authority.holder).map_err(Failed::into_failure)?;
+    let held = held.ok_or_else(|| Failure::Lost(NOT_HELD.to_owned()))?;
+    let terms = Terms {
+        rule: authority.rule,
+        orders: held.orders,
+    };
+    let (plan, written) = write(&transaction, batch, terms).map_err(Failed::into_failure)?;
     if written.is_empty() {
-        let rolled_back = transaction.rollback();
-        rolled_back.map_err(|error| Failed::from(error).into_failure())?;
-        return Ok(plan.conclude(&Committed::NOTHING));
+        transaction.rollback().map_err(failed)?;
+        return Ok(Decided {
+            decisions: plan.conclude(&Committed::NOTHING),
+            commit: None,
+            orders: held.orders,
+        });
     }
     // A COMMIT that fails (the disk) may still be found in the log after a crash.
     transaction
         .commit()
         .map_err(|error| Failure::InDoubt(error.to_string()))?;
-    Ok(plan.conclude(&Committed::after_commit(written)))
+    Ok(Decided {
+        decisions: plan.conclude(&Committed::after_commit(written)),
+        commit: Some(Commit {
+            count: held.commits,
+            lsn: None,
+        }),
+        orders: held.orders,
+    })
 }
 
 /// Everything between BEGIN and COMMIT. Returns the validators whose rows were written.
 fn write<'a>(
     transaction: &Transaction<'_>,
     batch: &'a [Question],
+    terms: Terms,
 ) -> Result<(Plan<'a>, BTreeSet<PublicKey>), Failed> {
     let rows = read_rows(transaction, batch)?;
-    let mut plan = Plan::new(batch, &rows);
+    let mut plan = Plan::new(batch, &rows, terms);
     plan.recall(&read_past(transaction, &plan.conflicting())?);
     // The whole file is locked by this transaction, so a row that is not there is nobody's.
     plan.know(&BTreeSet::new());
@@ -266,6 +335,24 @@ fn append(transaction: &Transaction<'_>, decided: &[Question]) -> Result<(), Fai
         }
     }
     Ok(())
+}
+
+/// What an operator has ordered, and whom that freezes, as of one commit.
+pub(super) async fn orders(database: &SqliteDatabase) -> Result<(Orders, Frozen), Unavailable> {
+    let call = database.read(|connection| {
+        let transaction = connection.transaction()?;
+        let orders = standing::read(&transaction)?.orders;
+        let validators = standing::frozen(&transaction)?;
+        let frozen = Frozen {
+            all: orders.frozen_all,
+            validators: validators.into_iter().collect(),
+        };
+        Ok((orders, frozen))
+    });
+    match call.await {
+        Ok(read) => read.map_err(|failed: Failed| Unavailable::Failed(failed.to_string())),
+        Err(ended) => Err(Unavailable::Unreachable(ended.to_string())),
+    }
 }
 
 /// Answers questions on the reading thread, in one transaction: as of one commit.

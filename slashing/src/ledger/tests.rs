@@ -2,8 +2,18 @@
 
 mod decisions;
 
+mod agreement;
+
+mod unruled;
+
 mod races;
 
 mod batches;
 
 mod outages;
+
+mod replication;
+
+mod trust;
+
+mod rollbacks;

@@ -2,15 +2,17 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{
     LedgerLimits, Question, Unavailable,
     batch::Decision,
+    lease::{Lease, RENEW_EVERY, steadiness::Steadiness},
     queue::{Entry, Queue},
-    session::{Failure, Session},
+    session::{Commit, Decided, Failure, NOT_HELD, Reader, Session},
+    standing::{Doubt, Orders, Standing},
 };
-use crate::database::Database;
+use crate::{anchor::Highest, database::Database};
 
 /// The first pause before connecting again, doubled with each failure in a row.
 const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(10);
@@ -18,28 +20,10 @@ const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(10);
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// How often rows in doubt are tried again while another transaction holds them.
 const SETTLE_PAUSE: Duration = Duration::from_millis(20);
+/// How long whom new orders freeze may take to be loaded.
+const ORDERS_WAIT: Duration = Duration::from_secs(5);
 /// The pause after the database said that another process writes.
 const BUSY_PAUSE: Duration = Duration::from_millis(2);
-
-pub(super) async fn run(database: Database, queue: Arc<Queue>, limits: LedgerLimits) {
-    let mut worker = Worker {
-        queue,
-        doubtful: Vec::new(),
-        failures: 0,
-    };
-    while !worker.queue.is_closed() {
-        pause(worker.failures).await;
-        let failure = match Session::connect(&database, limits.ledger_wait).await {
-            Ok(session) => worker.serve(session).await,
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(reason) = failure {
-            worker.failures = worker.failures.saturating_add(1);
-            tracing::warn!(%reason, "the ledger lost its database, and connects again");
-            worker.queue.begin_outage(reason);
-        }
-    }
-}
 
 /// Waits before connecting again, not at all after the first failure in a row.
 async fn pause(failures: u32) {
@@ -54,8 +38,12 @@ async fn pause(failures: u32) {
     }
 }
 
-struct Worker {
+pub(super) struct Worker {
+    database: Database,
     queue: Arc<Queue>,
+    lease: Arc<Lease>,
+    limits: LedgerLimits,
+    steadiness: Steadiness,
     /// Asks whose COMMIT was sent and never answered. Their fences stay until the rows can be
     /// locked again.
     doubtful: Vec<Entry>,
@@ -64,9 +52,63 @@ struct Worker {
 }
 
 impl Worker {
+    pub(super) fn new(
+        database: Database,
+        queue: Arc<Queue>,
+        lease: Arc<Lease>,
+        limits: LedgerLimits,
+    ) -> Self {
+        Self {
+            database,
+            queue,
+            lease,
+            limits,
+            steadiness: Steadiness::new(),
+            doubtful: Vec::new(),
+            failures: 0,
+        }
+    }
+
+    /// Decides until nobody is left to ask, beginning with a session that was made before.
+    pub(super) async fn run(mut self, mut session: Option<Session>) {
+        while !self.queue.is_closed() {
+            let connected = match session.take() {
+                Some(session) => Ok(session),
+                None => self.connect().await,
+            };
+            let failure = match connected {
+                Ok(session) => self.serve(session).await,
+                Err(reason) => Some(reason),
+            };
+            if let Some(reason) = failure {
+                self.failures = self.failures.saturating_add(1);
+                tracing::warn!(%reason, "the ledger lost its database, and connects again");
+                self.queue.begin_outage(reason);
+            }
+        }
+    }
+
+    /// Connects to a database that holds all that was decided here. If for a while there is none
+    /// but older ones, the ledger was put back: it is taken again, as far as it goes.
+    async fn connect(&mut self) -> Result<Session, String> {
+        pause(self.failures).await;
+        if let Some(doubt) = self.lease.stale_for(self.limits.stale_wait) {
+            self.lease
+                .retake(&self.database, self.limits.ledger_wait, doubt)
+                .await?;
+        }
+        let accept = |standing: &Standing| self.lease.accept(standing);
+        let connected = Session::connect(&self.database, self.limits.ledger_wait, &accept).await;
+        let (session, standing) = connected.map_err(|error| error.to_string())?;
+        let noted = self.lease.connected(standing.server).await;
+        noted.map(|()| session).map_err(|error| error.to_string())
+    }
+
     /// Serves until the session fails, and returns why; `None` when nobody is left to ask.
     async fn serve(&mut self, mut session: Session) -> Option<String> {
         self.queue.end_outage();
+        let mut beat = interval(RENEW_EVERY);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.queue.is_closed() {
             if let Err(reason) = self.settle(&mut session).await {
                 return Some(reason);
@@ -75,7 +117,23 @@ impl Worker {
             tokio::select! {
                 biased;
                 () = session.closed() => return Some("the connection was closed".to_owned()),
+                _ = beat.tick() => {
+                    if let Err(reason) = self.beat(&mut session).await {
+                        return Some(reason);
+                    }
+                }
                 () = self.queue.work(again) => {}
+            }
+            if let Some(jump) = self.steadiness.jump() {
+                let doubt = Doubt::ClockJumped(jump);
+                let retaken = self
+                    .lease
+                    .retake(&self.database, self.limits.ledger_wait, doubt)
+                    .await;
+                if let Err(reason) = retaken {
+                    return Some(reason);
+                }
+                self.steadiness = Steadiness::new();
             }
             let mut batch = self.queue.take();
             if batch.is_empty() {
@@ -89,25 +147,48 @@ impl Worker {
         None
     }
 
+    /// Says in ledger and anchor that this process lives, and learns of orders.
+    async fn beat(&mut self, session: &mut Session) -> Result<(), String> {
+        let over = self.lease.end_quarantine();
+        if over {
+            tracing::warn!("the quarantine is over: slashable duties are signed again");
+        }
+        let orders = match session.renew(self.lease.holder, over).await {
+            Ok(Some(orders)) => orders,
+            Ok(None) => return Err(NOT_HELD.to_owned()),
+            // It lives as long as others write: the next beat says so.
+            Err(Failure::Busy) => return Ok(()),
+            Err(failure) => return Err(failure.to_string()),
+        };
+        self.take_up(&orders).await?;
+        self.lease.live().await.map_err(|error| error.to_string())
+    }
+
+    /// Loads whom new orders freeze.
+    async fn take_up(&mut self, orders: &Orders) -> Result<(), String> {
+        if !self.lease.is_outdated(orders) {
+            return Ok(());
+        }
+        let reader = Reader::new(self.database.clone());
+        let (orders, frozen) = reader
+            .orders(ORDERS_WAIT)
+            .await
+            .map_err(|error| error.to_string())?;
+        self.lease.note_orders(&orders, frozen);
+        Ok(())
+    }
+
     /// Decides a batch and ends or puts back each of its asks.
     async fn decide(&mut self, session: &mut Session, batch: Vec<Entry>) -> Result<(), String> {
-        let question = |entry: &Entry| Question {
-            validator: entry.ask.validator,
-            claim: entry.ask.claim,
-            root: entry.ask.root,
-        };
-        match session.decide(batch.iter().map(question).collect()).await {
-            Ok(decisions) => {
-                self.failures = 0;
-                for (entry, decision) in batch.into_iter().zip(decisions) {
-                    match decision {
-                        Decision::Permitted(permit) => entry.end(Ok(permit)),
-                        Decision::Refused(refused) => entry.end(Err(refused.into())),
-                        Decision::Locked => self.queue.put_back_locked(entry),
-                    }
-                }
-                Ok(())
+        if let Some(barrier) = self.lease.barrier() {
+            for entry in batch {
+                entry.end(Err(barrier.clone().into()));
             }
+            return Ok(());
+        }
+        let questions: Vec<_> = batch.iter().map(question).collect();
+        match session.decide(questions, self.lease.authority()).await {
+            Ok(decided) => self.conclude(batch, decided).await,
             Err(Failure::Busy) => {
                 batch
                     .into_iter()
@@ -126,11 +207,41 @@ impl Worker {
                 Err(reason)
             }
             Err(Failure::InDoubt(reason)) => {
-                self.doubtful.extend(batch);
-                self.queue.set_doubtful(self.doubtful.len());
+                self.doubt(batch);
                 Err(reason)
             }
         }
+    }
+
+    /// Counts the commit in the anchor, and only then gives its permits away.
+    async fn conclude(&mut self, batch: Vec<Entry>, decided: Decided) -> Result<(), String> {
+        if let Some(Commit { count, lsn }) = decided.commit {
+            let permitted = batch.iter().zip(&decided.decisions);
+            let claims = permitted.filter_map(|(entry, decision)| match decision {
+                Decision::Permitted(_) => Some(entry.ask.claim),
+                Decision::Refused(_) | Decision::Locked => None,
+            });
+            let reach = Highest::of(claims);
+            if let Err(error) = self.lease.count(count, lsn, reach).await {
+                // Committed, but not counted: nobody may have it yet. Decided anew, it is a repeat.
+                self.doubt(batch);
+                return Err(error.to_string());
+            }
+        }
+        self.failures = 0;
+        for (entry, decision) in batch.into_iter().zip(decided.decisions) {
+            match decision {
+                Decision::Permitted(permit) => entry.end(Ok(permit)),
+                Decision::Refused(refused) => entry.end(Err(refused.into())),
+                Decision::Locked => self.queue.put_back_locked(entry),
+            }
+        }
+        self.take_up(&decided.orders).await
+    }
+
+    fn doubt(&mut self, batch: Vec<Entry>) {
+        self.doubtful.extend(batch);
+        self.queue.set_doubtful(self.doubtful.len());
     }
 
     /// One ask must not spoil the others' batch for ever: each gets a batch of its own, and the
@@ -172,5 +283,13 @@ impl Worker {
             .into_iter()
             .for_each(|entry| self.queue.put_back(entry));
         Ok(())
+    }
+}
+
+fn question(entry: &Entry) -> Question {
+    Question {
+        validator: entry.ask.validator,
+        claim: entry.ask.claim,
+        root: entry.ask.root,
     }
 }

@@ -12,13 +12,14 @@ use duty::{Claim, Epoch, PublicKey, Slot};
 use futures_util::future::try_join;
 use tokio::{
     sync::Mutex,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_postgres::{Client, Error, Statement, types::ToSql};
 
 use super::{
     Failed,
     arrays::{HistoryArrays, keys, parse_row, validator},
+    standing,
 };
 use crate::{
     database::{
@@ -29,6 +30,8 @@ use crate::{
         Prospect, Question, Refused, Unavailable,
         batch::{self, Past, Row},
         columns::{to_height, to_root},
+        lease::Frozen,
+        standing::Orders,
     },
 };
 
@@ -159,6 +162,24 @@ impl Reader {
         answers
     }
 
+    /// What an operator has ordered, and whom that freezes.
+    pub(in crate::ledger) async fn orders(
+        &self,
+        ledger_wait: Duration,
+    ) -> Result<(Orders, Frozen), Unavailable> {
+        let reading = async {
+            let session = self.session().await?;
+            let read = session.orders().await;
+            if read.is_err() {
+                session.broken.store(true, Ordering::Relaxed);
+            }
+            read.map_err(|failed| Unavailable::Failed(failed.to_string()))
+        };
+        timeout(ledger_wait, reading)
+            .await
+            .unwrap_or(Err(Unavailable::Slow(ledger_wait)))
+    }
+
     async fn session(&self) -> Result<Arc<ReadSession>, Unavailable> {
         let unreachable = |error: String| Unavailable::Unreachable(error);
         let mut current = self.current.lock().await;
@@ -185,6 +206,18 @@ impl Reader {
 }
 
 impl ReadSession {
+    /// The orders first: whoever they freeze is frozen in what is read after them.
+    async fn orders(&self) -> Result<(Orders, Frozen), Failed> {
+        let client = &self.connection.client;
+        let orders = standing::read(client).await?.orders;
+        let validators = standing::frozen(client).await?;
+        let frozen = Frozen {
+            all: orders.frozen_all,
+            validators: validators.into_iter().collect(),
+        };
+        Ok((orders, frozen))
+    }
+
     async fn foresee(
         &self,
         questions: &[Question],

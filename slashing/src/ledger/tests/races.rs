@@ -1,4 +1,5 @@
-//! Several holders of one ledger, each with connections of its own.
+//! Several workers on one ledger, each with connections of its own, as if the lease did not keep
+//! them apart: locks and the rule must do alone.
 
 use duty::Claim;
 use futures_util::future::join_all;
@@ -14,10 +15,8 @@ const VALIDATORS: u8 = 4;
 /// Has two holders decide a pair that must not both be signed, for several validators at once.
 async fn check(pair: impl Fn(u64) -> [Claim; 2]) {
     for place in Place::each().await {
-        let holders = [
-            place.registered(patient()).await,
-            place.ledger(patient()).await,
-        ];
+        let one = place.registered(patient()).await;
+        let holders = [one.twin(place.open().await), one];
         // Without the schema's own guards: the locks and the rule must do alone.
         let unguard = match place.config {
             DatabaseConfig::Sqlite(_) => "DROP TRIGGER ratchets_only_rise",

@@ -92,12 +92,14 @@ impl Round {
         if self.count_against(is_refusal) > spare {
             return Some(Verdict::Refused(self.main_refusal()));
         }
-        let beyond_clock = |member: &Member| {
-            let failure = member.stage.failure();
-            failure.is_some_and(|failure| failure.reason == FailureReason::BeyondClock)
+        let lasting = |member: &Member| {
+            let reason = member.stage.failure().map(|failure| failure.reason);
+            reason.filter(|reason| reason.lasts())
         };
-        if self.count_against(|m| is_refusal(m) || beyond_clock(m)) > spare {
-            return Some(unavailable(FailureReason::BeyondClock, self.trouble()));
+        if self.count_against(|m| is_refusal(m) || lasting(m).is_some()) > spare {
+            // With refusals alone there was a verdict above: somebody has one of these reasons.
+            let reason = self.members.iter().filter_map(lasting).min()?;
+            return Some(unavailable(reason, self.trouble()));
         }
         self.too_few_able()
             .then(|| self.without_enough(now))

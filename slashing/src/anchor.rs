@@ -1,0 +1,295 @@
+//! The anchor: what a cosigner remembers of its ledger outside of the ledger's database.
+//!
+//! A ledger that was restored, copied or replaced by a standby that had less looks whole. The
+//! anchor, a small file beside the process, knows how far the ledger had come: it is written and
+//! synced after each commit and **before** any permit of that commit is given away.
+//!
+//! **Invariant:** every decision that left this process is within what the anchor counts; kept by
+//! `ledger::tests::trust::nothing_leaves_that_the_anchor_does_not_count`.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use duty::{Claim, Epoch, Slot};
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+mod slots;
+
+/// How long a predecessor that still ends may keep the file.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// The pause between two attempts to lock it.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// Linux: another one after each start of the machine.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Which ledger: a copy has the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerId(#[serde(with = "slots::hex16")] pub [u8; 16]);
+
+/// One run of one cosigner: no two have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder(#[serde(with = "slots::hex16")] pub [u8; 16]);
+
+/// The highest of all validators that was decided since the anchor was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Highest {
+    /// The highest source epoch.
+    pub source: Epoch,
+    /// The highest target epoch.
+    pub target: Epoch,
+    /// The highest slot.
+    pub slot: Slot,
+}
+
+impl Highest {
+    /// How high claims go.
+    #[must_use]
+    pub fn of(claims: impl Iterator<Item = Claim>) -> Self {
+        claims.fold(Self::default(), |highest, claim| match claim {
+            Claim::Attest { source, target } => highest.max(Self {
+                source,
+                target,
+                slot: Slot(0),
+            }),
+            Claim::Propose { slot } => highest.max(Self {
+                slot,
+                ..Self::default()
+            }),
+        })
+    }
+
+    /// The higher of each.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            source: self.source.max(other.source),
+            target: self.target.max(other.target),
+            slot: self.slot.max(other.slot),
+        }
+    }
+}
+
+/// Where a PostgreSQL server's log stood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerMark {
+    /// Made by `initdb`; standbys and physical copies have the same.
+    pub system_identifier: i64,
+    /// Another one after each promotion.
+    pub timeline: u32,
+    /// The position in the log, in bytes.
+    pub lsn: u64,
+}
+
+/// What the anchor says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mark {
+    /// The ledger.
+    pub ledger_id: LedgerId,
+    /// Who held it.
+    pub holder: Holder,
+    /// Who was about to hold it.
+    pub next: Option<Holder>,
+    /// The ledger's count of commits: it has come at least so far.
+    pub commits: u64,
+    /// How high decisions have gone.
+    pub highest: Highest,
+    /// The server's log, for PostgreSQL.
+    pub server: Option<ServerMark>,
+    /// When the process last said that it lives, in seconds since 1970.
+    pub alive_at_s: u64,
+    /// Whether the process ended in an orderly way.
+    pub ended: bool,
+    /// The machine's start.
+    pub boot_id: String,
+    /// The anchor's own inode: a copy of the file has another.
+    pub inode: u64,
+}
+
+impl Mark {
+    /// Whether a holder is the one that wrote it, or the one that was about to hold.
+    #[must_use]
+    pub fn is_of(&self, holder: Holder) -> bool {
+        self.holder == holder || self.next == Some(holder)
+    }
+}
+
+/// What was found in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// There was no file, or an empty one.
+    Nothing,
+    /// Neither of its two records can be read.
+    Damaged,
+    /// The last record.
+    Mark(Mark),
+}
+
+/// Why the anchor can not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AnchorError {
+    /// Another process has locked the file.
+    #[error(
+        "another process uses the anchor {}: two cosigners must never have one identity; stop it, \
+         or give this one its own database, key shares and anchor",
+        .0.display()
+    )]
+    InUse(PathBuf),
+    /// The file system refused.
+    #[error("the anchor {}: {error}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The runtime that writes it has ended.
+    #[error("the process is stopping")]
+    Stopping,
+}
+
+/// The open anchor, locked for this process alone.
+#[derive(Debug)]
+pub struct Anchor {
+    file: File,
+    path: PathBuf,
+    found: Found,
+    /// The number of the last record written.
+    sequence: u64,
+    inode: u64,
+    boot_id: String,
+}
+
+impl Anchor {
+    /// Opens the file, or makes it for its owner's eyes only, locks it and reads it. Waits a few
+    /// seconds for a predecessor that still ends.
+    ///
+    /// # Errors
+    /// [`AnchorError`], which names the file.
+    pub fn open(path: &Path) -> Result<Self, AnchorError> {
+        Self::open_within(path, LOCK_WAIT)
+    }
+
+    fn open_within(path: &Path, wait: Duration) -> Result<Self, AnchorError> {
+        let failed = |error: io::Error| AnchorError::File {
+            path: path.to_owned(),
+            error,
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed)?;
+        lock(&file, path, wait)?;
+        slots::allocate(&file).map_err(failed)?;
+        sync_directory(path).map_err(failed)?;
+        let (found, sequence) = slots::read(&file).map_err(failed)?;
+        let inode = file.metadata().map_err(failed)?.ino();
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            found,
+            sequence,
+            inode,
+            boot_id: boot_id(),
+        })
+    }
+
+    /// What was found when it was opened, or written last.
+    #[must_use]
+    pub const fn found(&self) -> &Found {
+        &self.found
+    }
+
+    /// Whether a mark is about this very file, and not about one that it is a copy of.
+    #[must_use]
+    pub const fn is_of_this_file(&self, mark: &Mark) -> bool {
+        mark.inode == self.inode
+    }
+
+    /// Whether the machine has not been started anew since the mark.
+    #[must_use]
+    pub fn is_of_this_boot(&self, mark: &Mark) -> bool {
+        mark.boot_id == self.boot_id
+    }
+
+    /// The mark of a process that lives now, in this file, on this machine.
+    #[must_use]
+    pub fn mark(&self, ledger_id: LedgerId, holder: Holder, commits: u64) -> Mark {
+        Mark {
+            ledger_id,
+            holder,
+            next: None,
+            commits,
+            highest: Highest::default(),
+            server: None,
+            alive_at_s: now_s(),
+            ended: false,
+            boot_id: self.boot_id.clone(),
+            inode: self.inode,
+        }
+    }
+
+    /// Writes a mark and returns when it is on disk. The one before stays readable until then.
+    ///
+    /// # Errors
+    /// What the file system says. Nothing may then be given away that the mark counts.
+    pub fn write(&mut self, mark: Mark) -> Result<(), AnchorError> {
+        let sequence = self.sequence.saturating_add(1);
+        slots::write(&self.file, sequence, &mark).map_err(|error| AnchorError::File {
+            path: self.path.clone(),
+            error,
+        })?;
+        self.sequence = sequence;
+        self.found = Found::Mark(mark);
+        Ok(())
+    }
+}
+
+/// Seconds since 1970; 0 for a clock before that.
+pub(crate) fn now_s() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+fn boot_id() -> String {
+    // Without one (not Linux) every start looks like one of the same boot.
+    fs::read_to_string(BOOT_ID)
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}
+
+fn lock(file: &File, path: &Path, wait: Duration) -> Result<(), AnchorError> {
+    let deadline = Instant::now() + wait;
+    while flock(file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Instant::now() >= deadline {
+            return Err(AnchorError::InUse(path.to_owned()));
+        }
+        thread::sleep(LOCK_PAUSE);
+    }
+    Ok(())
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests;

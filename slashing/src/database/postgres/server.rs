@@ -1,0 +1,213 @@
+//! Where the server is, and how it is spoken to.
+
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
+
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use tokio_postgres::{
+    Config, NoTls,
+    config::{self, SslMode, TargetSessionAttrs},
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{CONNECT_WAIT, Connection, clause, unavailable};
+use crate::database::{DatabaseError, PostgresConfig};
+
+/// How long the server may leave sent bytes unacknowledged before the connection counts as lost.
+const UNACKNOWLEDGED_WAIT: Duration = Duration::from_secs(5);
+/// The port where the URL says none.
+const PORT: u16 = 5432;
+
+/// A server's addresses, and what is asked of whichever answers.
+pub(super) struct Server {
+    /// At least one, each with another name.
+    pub(super) hosts: Vec<Host>,
+    pub(super) synchronous_standbys_min: u32,
+    tls: Option<MakeRustlsConnect>,
+}
+
+/// One address of a server.
+pub(super) struct Host {
+    /// Its address and port, for people.
+    pub(super) name: String,
+    config: Config,
+}
+
+impl Server {
+    pub(super) fn configured(from: &PostgresConfig) -> Result<Self, DatabaseError> {
+        let mut config = parse(&from.url).map_err(DatabaseError::Config)?;
+        if let Some(path) = &from.password_file {
+            let password = fs::read(path)
+                .map_err(|error| unreadable("password_file", path, &error.to_string()))?;
+            let end = password.iter().rposition(|byte| !b"\r\n".contains(byte));
+            config.password(
+                password
+                    .get(..end.map_or(0, |end| end + 1))
+                    .unwrap_or_default(),
+            );
+        }
+        if from.ca.is_some() && config.get_ssl_mode() == SslMode::Prefer {
+            config.ssl_mode(SslMode::Require);
+        }
+        let tls = match (config.get_ssl_mode(), &from.ca) {
+            (SslMode::Require, Some(ca)) => Some(trusting(ca)?),
+            (SslMode::Require, None) => {
+                return Err(DatabaseError::Config(
+                    "sslmode=require needs `ca`, the certificates to trust".to_owned(),
+                ));
+            }
+            _ => None,
+        };
+        if config.get_application_name().is_none() {
+            config.application_name("countersign");
+        }
+        config.connect_timeout(CONNECT_WAIT);
+        config.tcp_user_timeout(UNACKNOWLEDGED_WAIT);
+        Ok(Self {
+            hosts: hosts(&config).map_err(DatabaseError::Config)?,
+            synchronous_standbys_min: from.synchronous_standbys_min,
+            tls,
+        })
+    }
+
+    pub(super) async fn connect(&self, host: &Host) -> Result<Connection, DatabaseError> {
+        let connected = match &self.tls {
+            Some(tls) => Connection::to(&host.config, tls.clone()).await,
+            None => Connection::to(&host.config, NoTls).await,
+        };
+        connected.map_err(unavailable)
+    }
+}
+
+/// Parses a URL that must not hold a password, of a server that can be written to.
+pub(in crate::database) fn parse(url: &str) -> Result<Config, String> {
+    let config: Config = url
+        .parse()
+        .map_err(|error: tokio_postgres::Error| format!("url: {}", clause(&error)))?;
+    if config.get_password().is_some() {
+        return Err(
+            "url holds a password: put it into a file and name that in password_file".into(),
+        );
+    }
+    if config.get_target_session_attrs() == TargetSessionAttrs::ReadOnly {
+        return Err(
+            "url says target_session_attrs=read-only, and a ledger is written: leave it out".into(),
+        );
+    }
+    hosts(&config)?;
+    Ok(config)
+}
+
+/// One configuration per host, for each is tried on its own. That it can be written to is asked
+/// of each, whatever the URL says.
+fn hosts(config: &Config) -> Result<Vec<Host>, String> {
+    let (names, addresses, ports) = (
+        config.get_hosts(),
+        config.get_hostaddrs(),
+        config.get_ports(),
+    );
+    let count = names.len().max(addresses.len());
+    if count == 0 {
+        return Err("url names no host".to_owned());
+    }
+    if !names.is_empty() && !addresses.is_empty() && names.len() != addresses.len() {
+        return Err("url has as many `host` as `hostaddr`, or only one kind".to_owned());
+    }
+    if ports.len() > 1 && ports.len() != count {
+        return Err("url has one port for all hosts, or one for each".to_owned());
+    }
+    let mut seen = BTreeSet::new();
+    let hosts = (0..count).map(|at| {
+        let port = ports.get(at).or(ports.first()).copied().unwrap_or(PORT);
+        let mut single = without_hosts(config);
+        single.port(port);
+        let mut shown = String::new();
+        match names.get(at) {
+            Some(config::Host::Tcp(name)) => {
+                single.host(name);
+                shown.clone_from(name);
+            }
+            #[cfg(unix)]
+            Some(config::Host::Unix(path)) => {
+                single.host_path(path);
+                shown = path.display().to_string();
+            }
+            None => {}
+        }
+        if let Some(address) = addresses.get(at) {
+            single.hostaddr(*address);
+            shown = address.to_string();
+        }
+        Host {
+            name: format!("{shown}:{port}"),
+            config: single,
+        }
+    });
+    Ok(hosts
+        .filter(|host| seen.insert(host.name.clone()))
+        .collect())
+}
+
+/// All of a configuration but its hosts, which can only be added to.
+fn without_hosts(config: &Config) -> Config {
+    let mut bare = Config::new();
+    bare.ssl_mode(config.get_ssl_mode())
+        .ssl_negotiation(config.get_ssl_negotiation())
+        .channel_binding(config.get_channel_binding())
+        .keepalives(config.get_keepalives())
+        .keepalives_idle(config.get_keepalives_idle());
+    if let Some(user) = config.get_user() {
+        bare.user(user);
+    }
+    if let Some(password) = config.get_password() {
+        bare.password(password);
+    }
+    if let Some(dbname) = config.get_dbname() {
+        bare.dbname(dbname);
+    }
+    if let Some(options) = config.get_options() {
+        bare.options(options);
+    }
+    if let Some(name) = config.get_application_name() {
+        bare.application_name(name);
+    }
+    if let Some(wait) = config.get_connect_timeout() {
+        bare.connect_timeout(*wait);
+    }
+    if let Some(wait) = config.get_tcp_user_timeout() {
+        bare.tcp_user_timeout(*wait);
+    }
+    if let Some(interval) = config.get_keepalives_interval() {
+        bare.keepalives_interval(interval);
+    }
+    if let Some(retries) = config.get_keepalives_retries() {
+        bare.keepalives_retries(retries);
+    }
+    bare
+}
+
+fn trusting(ca: &Path) -> Result<MakeRustlsConnect, DatabaseError> {
+    let refused = |error: String| unreadable("ca", ca, &error);
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in
+        CertificateDer::pem_file_iter(ca).map_err(|error| refused(error.to_string()))?
+    {
+        let certificate = certificate.map_err(|error| refused(error.to_string()))?;
+        roots
+            .add(certificate)
+            .map_err(|error| refused(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(refused("no certificate in it".to_owned()));
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| refused(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
+
+fn unreadable(what: &str, path: &Path, error: &str) -> DatabaseError {
+    DatabaseError::Config(format!("{what} {}: {error}", path.display()))
+}

@@ -1,0 +1,293 @@
+//! Who holds the ledger, and what this process knows of it: one cosigner at a time, and none that
+//! takes an older state of the ledger for the whole of it.
+
+use std::{collections::HashSet, fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use duty::{Epoch, PublicKey, Slot};
+use parking_lot::{Mutex, RwLock};
+use tokio::{task::spawn_blocking, time::Instant};
+
+use super::{
+    LedgerLimits, Question, Refused, Unavailable,
+    batch::Rule,
+    session::Authority,
+    standing::{Doubt, Orders, Standing},
+};
+use crate::administration::Stop;
+use crate::anchor::{
+    Anchor, AnchorError, Found, Highest, Holder, LedgerId, Mark, ServerMark, now_s,
+};
+
+pub(super) mod quarantine;
+
+pub(super) mod take;
+
+pub(super) mod steadiness;
+
+/// How often the holder says that it lives.
+pub(super) const RENEW_EVERY: Duration = Duration::from_secs(2);
+
+/// Where the chain's clock stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The current epoch.
+    pub epoch: Epoch,
+    /// The current slot.
+    pub slot: Slot,
+}
+
+/// Asks the clock; `None` if claims are not held against one.
+pub type Time = Arc<dyn Fn() -> Option<Position> + Send + Sync>;
+
+/// How a ledger is opened.
+#[derive(Clone)]
+pub struct Opening {
+    /// Its bounds.
+    pub limits: LedgerLimits,
+    /// The anchor's file; made if it does not exist. Its directory must exist.
+    pub anchor: PathBuf,
+    /// The clock that claims are held against.
+    pub time: Time,
+    /// What the operator says of the database.
+    pub origin: Origin,
+}
+
+/// What an operator says of the database that a ledger is opened in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// Nothing: the anchor tells.
+    #[default]
+    AsLeft,
+    /// It was restored, from wherever: quarantine, whatever the anchor says.
+    Restored,
+}
+
+impl fmt::Debug for Opening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opening")
+            .field("limits", &self.limits)
+            .field("anchor", &self.anchor)
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Validators for which nothing is signed, of whatever kind.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Frozen {
+    /// All of them.
+    pub all: bool,
+    /// One by one.
+    pub validators: HashSet<PublicKey>,
+}
+
+impl Frozen {
+    /// Whether nothing is signed for this validator.
+    #[must_use]
+    pub fn holds(&self, validator: &PublicKey) -> bool {
+        self.all || self.validators.contains(validator)
+    }
+}
+
+/// Slashable duties are refused until what may have been forgotten can not be contradicted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantine {
+    /// The epoch in which they are signed again.
+    pub until: Epoch,
+    /// Why.
+    pub reason: String,
+}
+
+/// What is true of the ledger as a whole, as this process knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// Which ledger; a copy has the same.
+    pub ledger_id: LedgerId,
+    /// Transactions that decided something.
+    pub commits: u64,
+    /// Set while it lasts.
+    pub quarantine: Option<Quarantine>,
+    /// The heights at which signing stops.
+    pub stop: Stop,
+    /// For whom nothing is signed.
+    pub frozen: Arc<Frozen>,
+    /// Another cosigner has taken the ledger: this process decides nothing any more.
+    pub taken_by: Option<String>,
+    pub(super) orders: u64,
+}
+
+/// This process's hold on the ledger.
+pub(super) struct Lease {
+    pub(super) holder: Holder,
+    pub(super) name: String,
+    time: Time,
+    rule: Rule,
+    anchor: Arc<Mutex<Anchor>>,
+    state: RwLock<State>,
+    /// Since when nothing but older states of the ledger answer, and the last one's doubt.
+    stale: Mutex<Option<(Instant, Doubt)>>,
+}
+
+impl Lease {
+    pub(super) fn state(&self) -> State {
+        self.state.read().clone()
+    }
+
+    pub(super) const fn authority(&self) -> Authority {
+        Authority {
+            holder: self.holder,
+            rule: self.rule,
+        }
+    }
+
+    pub(super) fn frozen(&self) -> Arc<Frozen> {
+        Arc::clone(&self.state.read().frozen)
+    }
+
+    /// Why nothing is decided at all now.
+    pub(super) fn barrier(&self) -> Option<Unavailable> {
+        let state = self.state.read();
+        if let Some(name) = &state.taken_by {
+            return Some(Unavailable::Taken(name.clone()));
+        }
+        let quarantine = state.quarantine.as_ref()?;
+        (!self.is_over(quarantine)).then_some(Unavailable::Quarantined(quarantine.until))
+    }
+
+    /// What an operator's orders say about a claim, as this process knows them. The transaction
+    /// that decides looks again.
+    pub(super) fn forbids(&self, question: &Question) -> Option<Refused> {
+        let state = self.state.read();
+        if state.frozen.holds(&question.validator) {
+            return Some(Refused::Disabled);
+        }
+        state
+            .stop
+            .forbids(&question.claim)
+            .then_some(Refused::Stopped)
+    }
+
+    /// Whether the clock has come to the quarantine's end.
+    fn is_over(&self, quarantine: &Quarantine) -> bool {
+        (self.time)().is_some_and(|now| now.epoch >= quarantine.until)
+    }
+
+    /// Ends a quarantine that is over. Returns whether one has ended.
+    pub(super) fn end_quarantine(&self) -> bool {
+        let mut state = self.state.write();
+        let over = state.quarantine.as_ref().is_some_and(|q| self.is_over(q));
+        if over {
+            state.quarantine = None;
+        }
+        over
+    }
+
+    /// Whether a database's ledger is the one that this process holds, with all that it has
+    /// decided.
+    pub(super) fn accept(&self, standing: &Standing) -> Result<(), String> {
+        let mut state = self.state.write();
+        let mut stale = self.stale.lock();
+        let doubt = if standing.ledger_id != state.ledger_id {
+            Doubt::AnotherLedger
+        } else if standing.commits < state.commits {
+            Doubt::Behind {
+                ledger: standing.commits,
+                anchor: state.commits,
+            }
+        } else if standing.holder != Some(self.holder) {
+            state.taken_by = Some(standing.holder_name.clone());
+            *stale = None;
+            return Err(format!(
+                "another cosigner ({}) has taken the ledger",
+                standing.holder_name
+            ));
+        } else {
+            *stale = None;
+            return Ok(());
+        };
+        let text = doubt.to_string();
+        match &mut *stale {
+            Some((_, last)) => *last = doubt,
+            None => *stale = Some((Instant::now(), doubt)),
+        }
+        Err(text)
+    }
+
+    /// The doubt, if for so long nothing but older states of the ledger has answered.
+    pub(super) fn stale_for(&self, long: Duration) -> Option<Doubt> {
+        let stale = self.stale.lock();
+        let (since, doubt) = stale.as_ref()?;
+        (since.elapsed() >= long).then(|| doubt.clone())
+    }
+
+    /// Takes up orders, unless newer ones are known.
+    pub(super) fn note_orders(&self, orders: &Orders, frozen: Frozen) {
+        let mut state = self.state.write();
+        if orders.number >= state.orders {
+            state.orders = orders.number;
+            state.stop = orders.stop;
+            state.frozen = Arc::new(frozen);
+        }
+    }
+
+    /// Whether the known orders are older.
+    pub(super) fn is_outdated(&self, orders: &Orders) -> bool {
+        orders.number > self.state.read().orders
+    }
+
+    /// Counts a commit in the anchor, and returns when that is on disk. Only then may what the
+    /// commit decided be given away.
+    pub(super) async fn count(
+        &self,
+        commits: u64,
+        lsn: Option<u64>,
+        reach: Highest,
+    ) -> Result<(), AnchorError> {
+        self.write_anchor(move |mark| {
+            mark.commits = mark.commits.max(commits);
+            mark.highest = mark.highest.max(reach);
+            if let (Some(server), Some(lsn)) = (&mut mark.server, lsn) {
+                server.lsn = lsn;
+            }
+        })
+        .await?;
+        let mut state = self.state.write();
+        state.commits = state.commits.max(commits);
+        Ok(())
+    }
+
+    /// Notes where the server's log stands, after a connection was made.
+    pub(super) async fn connected(&self, server: Option<ServerMark>) -> Result<(), AnchorError> {
+        self.write_anchor(move |mark| mark.server = server).await
+    }
+
+    /// Says in the anchor that the process lives.
+    pub(super) async fn live(&self) -> Result<(), AnchorError> {
+        self.write_anchor(|_| {}).await
+    }
+
+    /// Says in the anchor that the process ends in an orderly way.
+    pub(super) async fn end(&self) -> Result<(), AnchorError> {
+        self.write_anchor(|mark| mark.ended = true).await
+    }
+
+    async fn write_anchor(
+        &self,
+        change: impl FnOnce(&mut Mark) + Send + 'static,
+    ) -> Result<(), AnchorError> {
+        let anchor = Arc::clone(&self.anchor);
+        let (ledger_id, holder) = (self.state.read().ledger_id, self.holder);
+        let written = spawn_blocking(move || {
+            let mut anchor = anchor.lock();
+            let mut mark = match anchor.found() {
+                Found::Mark(mark) => mark.clone(),
+                // It was written when the lease was taken.
+                Found::Nothing | Found::Damaged => anchor.mark(ledger_id, holder, 0),
+            };
+            mark.alive_at_s = now_s();
+            change(&mut mark);
+            anchor.write(mark)
+        });
+        written.await.unwrap_or_else(|_| Err(AnchorError::Stopping))
+    }
+}
