@@ -9,7 +9,13 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use duty::{Duty, PublicKey, Root, SigningOrder, Slot, ValidatorRegistration, VoluntaryExit};
 use support::{
@@ -188,6 +194,58 @@ async fn a_freeze_of_all_holds_for_keys_to_come_and_one_of_some_for_no_other() {
     let outcomes = sign(&mut client, vec![item, other]).await;
     partial(&committee, &randao(newcomer), &outcomes[0]);
     assert_eq!(sign_reason(&outcomes[1]), Some(Reason::Disabled));
+}
+
+#[tokio::test]
+async fn no_call_that_begins_after_a_freeze_is_confirmed_gets_a_signature() {
+    let stage = Stage::new(&[]);
+    let (running, _client) = stage.start().await;
+    let confirmed = Arc::new(AtomicBool::new(false));
+    let signed = Arc::new(AtomicU64::new(0));
+    let callers = (0..4).map(|caller| {
+        let mut client = running.client(&stage.home, SIGNER);
+        let (confirmed, signed) = (Arc::clone(&confirmed), Arc::clone(&signed));
+        let validator = stage.validator;
+        tokio::spawn(async move {
+            let mut refused = 0;
+            for target in 2.. {
+                let vote = attestation(validator, 1, target, 1);
+                let began_after = confirmed.load(Ordering::SeqCst);
+                let outcomes = match caller {
+                    0 => {
+                        promise(&mut client, vec![to_promise(0, &vote)]).await;
+                        sign(&mut client, vec![to_sign(0, &vote)]).await
+                    }
+                    _ => sign(&mut client, vec![at_once(&randao(validator)); 8]).await,
+                };
+                let partials = outcomes.iter().any(|one| matches!(one, Sign::Partial(_)));
+                assert!(!(began_after && partials), "{outcomes:?}");
+                signed.fetch_add(u64::from(partials), Ordering::SeqCst);
+                refused += u32::from(began_after);
+                if refused == 20 {
+                    break;
+                }
+            }
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while signed.load(Ordering::SeqCst) < 40 {
+        assert!(Instant::now() < deadline, "nothing is signed");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let mut operator = running.administration(&stage.home, OPERATOR);
+    freeze(&mut operator, &[stage.validator], true)
+        .await
+        .unwrap();
+    confirmed.store(true, Ordering::SeqCst);
+    for caller in callers {
+        let patience = Duration::from_secs(30);
+        tokio::time::timeout(patience, caller)
+            .await
+            .unwrap()
+            .unwrap();
+    }
 }
 
 #[tokio::test]

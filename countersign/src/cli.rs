@@ -32,7 +32,7 @@ enum Command {
     #[command(subcommand)]
     Certs(CertsCommand),
     /// Move slashing-protection histories, and give orders to the cosigners' ledgers
-    #[command(subcommand)]
+    #[command(subcommand, after_help = ledger::EXAMPLES)]
     Ledger(ledger::LedgerCommand),
     /// Load a signer with attestations and measure it
     Bench(bench::BenchArgs),

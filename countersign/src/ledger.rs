@@ -18,7 +18,7 @@ mod words;
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use clap::{ArgGroup, Subcommand};
 use duty::{Epoch, PublicKey, Slot};
 use slashing::{
@@ -30,6 +30,15 @@ use committee::Place;
 pub use committee::{Target, Whose};
 use files::Existing;
 use orders::Order;
+
+/// Examples of the commands together.
+pub const EXAMPLES: &str = "Examples:
+  countersign ledger status --committee signer-api.toml --certs certs
+  countersign ledger freeze --all --committee signer-api.toml --certs certs
+  countersign ledger export --committee signer-api.toml --certs certs --out histories
+
+Every command goes to all cosigners at once and says of each whether it confirmed. Exit code 0: all
+did; 1: not all, and what that means for the committee is said; 2: the command line is wrong.";
 
 /// The highest number that a ledger holds.
 const HEIGHT_MAX: u64 = i64::MAX.unsigned_abs();
@@ -142,7 +151,9 @@ duty is not stopped. Duties that cannot be slashed are signed on; `freeze` stops
 /// Arguments of `countersign ledger stop-at`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = STOP_AT_EXAMPLES)]
-#[command(group(ArgGroup::new("heights").required(true).multiple(true).args(["epoch", "slot", "lift"])))]
+#[command(group(
+    ArgGroup::new("heights").required(true).multiple(true).args(["epoch", "slot", "lift"])
+))]
 pub struct StopAtArgs {
     #[command(flatten)]
     whose: Whose,
@@ -198,7 +209,8 @@ const FREEZE_EXAMPLES: &str = "Examples:
 
 A cosigner confirms when the order is in force: from its next request on it refuses every kind of
 duty, and restarts do not change that. With t of n cosigners signing, n - t + 1 confirmations are
-enough to stop a validator.";
+enough to stop a validator. With --config, a cosigner that runs on that database takes the order up
+within seconds, and nobody says when.";
 
 /// Arguments of `countersign ledger freeze`.
 #[derive(Debug, clap::Args)]
@@ -271,6 +283,18 @@ pub struct StatusArgs {
 /// means. What was confirmed before stays.
 pub async fn run(command: LedgerCommand) -> anyhow::Result<()> {
     daemon::install_crypto_provider();
+    let interrupted = daemon::shutdown::signal();
+    tokio::select! {
+        biased;
+        // Dropped, a command leaves no half file, and calls that were under way are given up.
+        () = interrupted => bail!(
+            "interrupted; what was confirmed stays, what was not may be in force or not"
+        ),
+        done = carry_out(command) => done,
+    }
+}
+
+async fn carry_out(command: LedgerCommand) -> anyhow::Result<()> {
     match command {
         LedgerCommand::Export(args) => export(args).await,
         LedgerCommand::Import(args) => match args.whose.find()? {

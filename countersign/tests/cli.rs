@@ -29,6 +29,7 @@ fn every_command_explains_itself_with_examples() {
         &["keys", "split", "--help"],
         &["certs", "new", "--help"],
         &["bench", "--help"],
+        &["ledger", "--help"],
         &["ledger", "export", "--help"],
         &["ledger", "import", "--help"],
         &["ledger", "merge", "--help"],
@@ -123,6 +124,31 @@ fn an_order_to_ledgers_that_is_not_clear_is_given_to_none() {
     }
     let left = std::fs::read_dir(dir.path()).unwrap().count();
     assert_eq!(left, 0, "something was left behind");
+}
+
+#[test]
+fn a_wrong_path_makes_no_ledger() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = "listen = \"127.0.0.1:0\"\nnetwork = \"hoodi\"\n\
+        [database.sqlite]\npath = \"none.sqlite\"\n[vault]\npassphrase_file = \"p\"\n\
+        [tls]\ncertificate = \"c\"\nkey = \"k\"\nca = \"a\"\n\
+        [authority]\nsign = [\"s\"]\nadminister = [\"o\"]\n";
+    std::fs::write(dir.path().join("cosigner.toml"), config).unwrap();
+    std::fs::write(dir.path().join("history.json"), "{}").unwrap();
+    for command in [
+        "status",
+        "freeze --all",
+        "export --out new.json",
+        "import history.json",
+    ] {
+        let command = format!("ledger {command} --config cosigner.toml");
+        let output = run(&command.split(' ').collect::<Vec<_>>(), dir.path());
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{command}: {error}");
+        assert!(error.contains("none.sqlite"), "{command}: {error}");
+    }
+    let left = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(left, 2, "something was made");
 }
 
 #[test]

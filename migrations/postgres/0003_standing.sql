@@ -9,7 +9,8 @@ CREATE TABLE standing (
     holder            bytea   CHECK (octet_length(holder) = 16),
     holder_name       text    NOT NULL DEFAULT '',
     renewed_at        timestamptz,
-    -- Transactions that decided something. The anchor beside the process knows the same number.
+    -- Rises with every transaction that decided something, and leaps when the ledger is taken. The
+    -- anchor beside the process knows the same number.
     commits           bigint  NOT NULL DEFAULT 0 CHECK (commits >= 0),
     -- Slashable duties wait for this epoch; NULL if they need not.
     quarantined_until bigint  CHECK (quarantined_until >= 0),

@@ -1,5 +1,5 @@
 //! How long decisions take while history is pruned, and while it is not, on SQLite and on a
-//! throw-away Postgres: `cargo run --release -p slashing --example pruning [-- ROWS]`.
+//! throw-away Postgres: `cargo run --release -p slashing --example pruning [-- ROWS [sqlite | postgres]]`.
 
 #![allow(
     clippy::print_stdout,
@@ -39,21 +39,25 @@ const WAIT: Duration = Duration::from_secs(60);
 
 #[tokio::main]
 async fn main() {
-    let rows = std::env::args()
-        .nth(1)
-        .map_or(ROWS, |rows| rows.parse().unwrap());
+    let mut arguments = std::env::args().skip(1);
+    let rows = arguments.next().map_or(ROWS, |rows| rows.parse().unwrap());
+    let only = arguments.next();
+    let wanted = |name: &str| only.as_deref().is_none_or(|only| only == name);
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("ledger.sqlite");
-    let sqlite = DatabaseConfig::Sqlite(SqliteConfig { path });
-    measure("SQLite", &sqlite, directory.path(), rows).await;
-    let config = PostgresConfig {
-        url: throwaway::database().await,
-        password_file: None,
-        ca: None,
-        synchronous_standbys_min: 0,
-    };
-    let postgres = DatabaseConfig::Postgres(config);
-    measure("Postgres", &postgres, directory.path(), rows).await;
+    if wanted("sqlite") {
+        let path = directory.path().join("ledger.sqlite");
+        let config = DatabaseConfig::Sqlite(SqliteConfig { path });
+        measure("SQLite", &config, directory.path(), rows).await;
+    }
+    if wanted("postgres") {
+        let config = DatabaseConfig::Postgres(PostgresConfig {
+            url: throwaway::database().await,
+            password_file: None,
+            ca: None,
+            synchronous_standbys_min: 0,
+        });
+        measure("Postgres", &config, directory.path(), rows).await;
+    }
 }
 
 async fn measure(name: &str, config: &DatabaseConfig, anchors: &Path, rows: u64) {

@@ -58,7 +58,7 @@ pub struct Standing {
     pub ledger_id: [u8; 16],
     /// Who says that it holds the ledger, or held it last; empty before the first.
     pub holder_name: String,
-    /// Transactions that decided something.
+    /// The number of its last commit: it rises with each, and leaps when the ledger is taken.
     pub commits: u64,
     /// Slashable duties wait for this epoch.
     pub quarantined_until: Option<Epoch>,

@@ -58,7 +58,8 @@ pub struct Progress {
 pub enum Step {
     /// An import reads the file; counts signed blocks and attestations. Its total is not known.
     Reading,
-    /// An import keeps what it read; counts signed blocks and attestations.
+    /// An import keeps what it read; counts signed blocks and attestations. Its total is what was
+    /// read: what came twice, or is minified, is kept once.
     Keeping,
     /// An export writes the file; counts validators.
     Writing,
@@ -136,7 +137,8 @@ pub enum ImportError {
     /// The ledger's database could not be reached, or failed. Nothing was imported.
     #[error("nothing was imported: the ledger's database failed: {0}")]
     Database(String),
-    /// Whether it was committed is not known. Importing the same file again is safe, and settles it.
+    /// Whether it was committed is not known. Importing the same file again is safe, and settles
+    /// it.
     #[error("it is not known whether the file was imported, so import it again: {0}")]
     InDoubt(String),
     /// Every ratchet that the file raises has been raised, but not every entry was kept.

@@ -47,6 +47,9 @@ pub mod postgres;
 
 pub mod sqlite;
 
+/// How long a start waits for what an operator has ordered: nobody asks anything yet.
+const START_WAIT: Duration = Duration::from_secs(30);
+
 /// A claim to be decided.
 pub struct Ask {
     /// Whose key would sign.
@@ -196,8 +199,8 @@ impl Ledger {
     pub async fn open(database: Database, opening: Opening) -> Result<Self, OpenError> {
         let (lease, session) = lease::take::open(&database, &opening).await?;
         let ledger = Self::start(database, opening.limits, lease, Some(session));
-        let refreshed = ledger.refresh().await;
-        refreshed.map_err(|error| DatabaseError::Unavailable(error.to_string()))?;
+        let loaded = ledger.load_orders(START_WAIT).await;
+        loaded.map_err(|error| DatabaseError::Unavailable(error.to_string()))?;
         if let Some(quarantine) = ledger.state().quarantine {
             let (until, reason) = (quarantine.until.0, quarantine.reason);
             tracing::error!(
@@ -220,7 +223,7 @@ impl Ledger {
         let worker = worker::Worker::new(database.clone(), tasks_queue, tasks_lease, limits);
         let running = tokio::spawn(worker.run(session));
         Self {
-            reader: session::Reader::new(database.clone()),
+            reader: session::Reader::new(database.clone(), Arc::clone(&lease)),
             questions: Arc::new(Semaphore::new(limits.queue_max)),
             _closes_queue: Arc::new(queue::Closes(Arc::clone(&queue))),
             queue,
@@ -261,7 +264,11 @@ impl Ledger {
     /// # Errors
     /// [`Unavailable`] within `ledger_wait`.
     pub async fn refresh(&self) -> Result<(), Unavailable> {
-        let (orders, frozen) = self.reader.orders(self.limits.ledger_wait).await?;
+        self.load_orders(self.limits.ledger_wait).await
+    }
+
+    async fn load_orders(&self, wait: Duration) -> Result<(), Unavailable> {
+        let (orders, frozen) = self.reader.orders(wait).await?;
         self.lease.note_orders(&orders, frozen);
         Ok(())
     }

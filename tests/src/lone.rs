@@ -87,12 +87,9 @@ impl Lone {
             if status.as_ref().is_ok_and(|status| status.get_ref().ready) {
                 return;
             }
-            let runs = self.process.runs();
-            assert!(
-                runs && Instant::now() < deadline,
-                "not ready: {status:?}\n{}",
-                self.process.log()
-            );
+            let log = self.process.log();
+            assert!(Instant::now() < deadline, "not ready: {status:?}\n{log}");
+            assert!(self.process.runs(), "it ended: {log}");
             sleep(ASK_AGAIN).await;
         }
     }

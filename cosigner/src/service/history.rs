@@ -76,9 +76,10 @@ pub(super) fn export(
     };
     tokio::spawn(async move {
         let done = interchange::export(&database, root, validators, outgoing, progress).await;
+        // Whoever sees the end may begin the next at once.
+        drop(places);
         rest.end(done.map(|_| ()).map_err(|error| export_failed(&error)))
             .await;
-        drop(places);
     });
     stream::unfold(taken, async |mut taken| {
         let piece = taken.recv().await?;

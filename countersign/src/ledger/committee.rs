@@ -12,7 +12,9 @@ const COSIGNERS_MAX: usize = 100;
 
 /// The arguments that say whose ledgers.
 #[derive(Debug, clap::Args)]
-#[command(group(clap::ArgGroup::new("whose").required(true).args(["committee", "cosigner", "config"])))]
+#[command(group(
+    clap::ArgGroup::new("whose").required(true).args(["committee", "cosigner", "config"])
+))]
 pub struct Whose {
     /// A signer-api's configuration file: every cosigner that it lists is asked
     #[arg(long, value_name = "FILE", help_heading = "Whose ledgers")]

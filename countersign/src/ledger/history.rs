@@ -241,3 +241,41 @@ fn chunks(
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_history_that_broke_off_is_not_taken_for_a_whole_one() {
+        for (pieces, whole) in [
+            (&[("{\"data\":[", 0, 2), ("]}\n", 2, 2)][..], true),
+            (&[("{\"data\":[", 0, 2), ("]}", 2, 2), ("\n", 2, 2)], true),
+            (&[("{\"data\":[", 0, 2), ("{}", 1, 2)], false),
+            (&[("{\"data\":[", 2, 2)], false),
+            (&[], false),
+        ] {
+            let mut received = Received::default();
+            for (json, validators_done, validators_total) in pieces {
+                received.add(&proto::HistoryChunk {
+                    json: json.as_bytes().to_vec(),
+                    validators_done: *validators_done,
+                    validators_total: *validators_total,
+                });
+            }
+            assert_eq!(received.check().is_ok(), whole, "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn a_cosigners_name_makes_no_path() {
+        for (san, file) in [
+            ("cosigner-1", "out/cosigner-1.json"),
+            ("a.example.org", "out/a.example.org.json"),
+            ("../../etc/x", "out/.._.._etc_x.json"),
+        ] {
+            let target: Target = format!("h:1={san}").parse().unwrap();
+            assert_eq!(file_of(Path::new("out"), &target), Path::new(file));
+        }
+    }
+}

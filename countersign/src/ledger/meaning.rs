@@ -94,7 +94,7 @@ mod tests {
             (Forbid, "5-of-7", 3, "3 of 7 confirmed; it is effective"),
             (Forbid, "5-of-7", 2, "at least 3, better all"),
             (Forbid, "2-of-2", 1, "it is effective"),
-            (Allow, "3-of-4", 3, "enough to sign"),
+            (Allow, "3-of-4", 3, "that is enough to sign"),
             (Allow, "3-of-4", 2, "not enough to sign: 3 must"),
             (Collect, "3-of-4", 4, "merge"),
             (Collect, "3-of-4", 2, "hold every signature"),

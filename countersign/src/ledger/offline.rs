@@ -2,9 +2,12 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Write},
+    io::{self, BufReader, Read, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::Context;
@@ -35,6 +38,7 @@ pub(super) async fn export(
 ) -> anyhow::Result<()> {
     let place = Destination::at(out);
     let output = Shared::new(place.open(existing)?);
+    let _waiting = GiveUp::of(Some(output.clone()));
     let database = open(settings).await?;
     let root = settings.genesis_validators_root;
     let validators = match whom {
@@ -69,7 +73,8 @@ pub(super) async fn import(settings: &Settings, file: &Path) -> anyhow::Result<(
         screen.bar("keeping", Unit::Entries),
     );
     reading.set_length(length);
-    let reader = BufReader::new(reading.wrap_read(open_file(file)?));
+    let waiting = GiveUp::of(None);
+    let reader = BufReader::new(waiting.reader(reading.wrap_read(open_file(file)?)));
     let progress = shown_by(reading.clone(), keeping.clone());
     let root = settings.genesis_validators_root;
     let imported = interchange::import(&database, root, reader, progress).await;
@@ -98,20 +103,20 @@ pub(super) async fn merge(
 ) -> anyhow::Result<()> {
     let place = Destination::at(out);
     let screen = Screen::new(place.lines());
-    let mut output = place.open(existing)?;
+    let output = Shared::new(place.open(existing)?);
+    let waiting = GiveUp::of(Some(output.clone()));
     let bar = screen.bar("reading", Unit::Bytes);
     let mut readers = Vec::with_capacity(files.len());
     for file in &files {
-        readers.push(BufReader::new(bar.wrap_read(open_file(file)?)));
+        let reader = waiting.reader(bar.wrap_read(open_file(file)?));
+        readers.push(BufReader::new(reader));
         bar.inc_length(length_of(file)?);
     }
-    let merging = tokio::task::spawn_blocking(move || {
-        let merged = interchange::merge(readers, &mut output);
-        merged.map(|merged| (merged, output))
-    });
+    let writer = output.clone();
+    let merging = tokio::task::spawn_blocking(move || interchange::merge(readers, writer));
     let merged = merging.await;
     bar.finish_and_clear();
-    let (merged, output) = merged?.map_err(|error| named(error, &files))?;
+    let merged = merged?.map_err(|error| named(error, &files))?;
     output.keep()?;
     let said = words::exported(merged.validators, merged.entries);
     screen.say(&place.with_name(&said));
@@ -153,7 +158,8 @@ fn shown_by(reading: ProgressBar, bar: ProgressBar) -> impl Fn(Progress) + Send 
     }
 }
 
-/// An output that comes back when whoever writes it is done.
+/// An output that comes back when whoever writes it is done. Dropping a [`GiveUp`] of it takes it
+/// away from them: what reads and writes on another thread ends with its next piece.
 #[derive(Clone)]
 struct Shared(Arc<Mutex<Option<Output>>>);
 
@@ -167,7 +173,7 @@ impl Shared {
     }
 
     fn keep(&self) -> anyhow::Result<()> {
-        self.with(Option::take).map_or(Ok(()), Output::keep)
+        self.with(Option::take).ok_or_else(given_up)?.keep()
     }
 }
 
@@ -175,11 +181,58 @@ impl Write for Shared {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.with(|output| match output {
             Some(output) => output.write(bytes),
-            None => Err(io::ErrorKind::BrokenPipe.into()),
+            None => Err(given_up()),
         })
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.with(|output| output.as_mut().map_or(Ok(()), Write::flush))
+        self.with(|output| output.as_mut().map_or(Err(given_up()), Write::flush))
     }
+}
+
+/// A file that is read on another thread, until whoever waits for that is gone.
+struct Until<R> {
+    inner: R,
+    gone: Arc<AtomicBool>,
+}
+
+impl<R: Read> Read for Until<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.gone.load(Ordering::Relaxed) {
+            return Err(given_up());
+        }
+        self.inner.read(buffer)
+    }
+}
+
+/// Says, when it is dropped, that nobody waits any more.
+struct GiveUp {
+    gone: Arc<AtomicBool>,
+    output: Option<Shared>,
+}
+
+impl GiveUp {
+    fn of(output: Option<Shared>) -> Self {
+        let gone = Arc::default();
+        Self { gone, output }
+    }
+
+    fn reader<R: Read>(&self, inner: R) -> Until<R> {
+        let gone = Arc::clone(&self.gone);
+        Until { inner, gone }
+    }
+}
+
+impl Drop for GiveUp {
+    fn drop(&mut self) {
+        self.gone.store(true, Ordering::Relaxed);
+        if let Some(output) = &self.output {
+            // A file that has no name yet goes with it.
+            drop(output.with(Option::take));
+        }
+    }
+}
+
+fn given_up() -> io::Error {
+    io::Error::other("it was given up")
 }

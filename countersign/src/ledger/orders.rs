@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use anyhow::ensure;
 use cosigner::config::Settings;
 use slashing::{
-    Database,
+    Database, DatabaseConfig,
     administration::{self, Freezing, Standing, Stop, Whom},
     rules::Watermark,
 };
@@ -147,9 +148,17 @@ impl Order {
     }
 }
 
-/// The database of a cosigner's configuration.
+/// The database of a cosigner's configuration, which must exist: a wrong path must not make one.
 pub(super) async fn open(settings: &Settings) -> anyhow::Result<Database> {
     let (config, root) = (&settings.config.database, settings.genesis_validators_root);
+    if let DatabaseConfig::Sqlite(file) = config {
+        ensure!(
+            file.path.exists(),
+            "there is no ledger at {}: correct `database.sqlite.path`, or make one with `cosigner \
+             migrate`",
+            file.path.display()
+        );
+    }
     Ok(Database::open(config, root).await?)
 }
 

@@ -84,10 +84,10 @@ pub(super) fn state(state: &LedgerState, quarantine: &str) -> String {
 /// One ledger, whole.
 pub(super) fn status(reply: &LedgerReply, in_force: &LedgerState) -> String {
     format!(
-        "ledger {}: {}, {}; {}",
+        "ledger {}: {}, commit {}; {}",
         const_hex::encode(&reply.ledger_id),
         validators(reply.validators),
-        count(reply.commits, "commit", "commits"),
+        reply.commits,
         state(in_force, &reply.quarantine),
     )
 }
@@ -116,12 +116,27 @@ pub(super) fn imported_of(named: u64, entries: u64, raised: u64, keys: &[String]
     format!("{said}; {}", minified(keys))
 }
 
+/// Keys that a line names; of the others it says how many there are.
+const NAMED_MAX: usize = 10;
+/// Validators that a cosigner names at most, so that so many may be more.
+const REPORTED_MAX: usize = 1_000;
+
 /// Whose entries were slashable together.
 pub(super) fn minified(keys: &[String]) -> String {
+    let at_least = if keys.len() == REPORTED_MAX {
+        "at least "
+    } else {
+        ""
+    };
+    let named: Vec<&str> = keys.iter().take(NAMED_MAX).map(String::as_str).collect();
+    let more = match keys.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
     format!(
-        "SLASHABLE ENTRIES of {}, of which only the highest heights count: {}",
+        "SLASHABLE ENTRIES of {at_least}{}, of which only the highest heights count: {}{more}",
         validators(u64::try_from(keys.len()).unwrap_or(u64::MAX)),
-        keys.join(" ")
+        named.join(" ")
     )
 }
 
@@ -219,6 +234,27 @@ mod tests {
         assert_eq!(
             raised(2, 1),
             "2 of 3 validators raised, 1 stood there or above"
+        );
+    }
+
+    #[test]
+    fn slashable_entries_are_named_but_not_without_end() {
+        let keys = |count: usize| vec!["0xaa".to_owned(); count];
+        for (count, said) in [
+            (
+                1,
+                "of 1 validator, of which only the highest heights count: 0xaa",
+            ),
+            (12, "0xaa 0xaa and 2 more"),
+            (REPORTED_MAX, "of at least 1000 validators"),
+        ] {
+            let line = imported_of(12, 30, 2, &keys(count));
+            assert!(line.starts_with("30 entries of 12 validators, 2 ratchets raised; "));
+            assert!(line.contains(said), "{line}");
+        }
+        assert_eq!(
+            imported_of(1, 1, 1, &[]),
+            "1 entry of 1 validator, 1 ratchet raised"
         );
     }
 }

@@ -120,7 +120,9 @@ pub(super) async fn carry_out(
     let working = async {
         let connection = database.connect().await.map_err(unavailable)?;
         let done = transact(&connection, order, &commit_sent).await;
-        done.map_err(|failed| match failed {
+        // A connection that was warned ends, which says less than the warning.
+        let warned = |failed| connection.take_warning().map_or(failed, Failed::Warned);
+        done.map_err(warned).map_err(|failed| match failed {
             Failed::Unknown(validators) => AdministrationError::Unknown(validators),
             Failed::Database(_) | Failed::Corrupt(_) | Failed::Count | Failed::Warned(_) => {
                 why(&commit_sent, &failed)

@@ -207,6 +207,7 @@ async fn take_in<P: Fn(Progress) + Send>(
     mut staged: Staged,
     progress: P,
 ) -> Result<Imported, ImportError> {
+    let entries = staged.entries;
     let rises = std::mem::take(&mut staged.rises);
     let add_votes = within(client.prepare(ADD_IMPORTED_ATTESTATIONS)).await?;
     let add_blocks = within(client.prepare(ADD_IMPORTED_BLOCKS)).await?;
@@ -227,7 +228,7 @@ async fn take_in<P: Fn(Progress) + Send>(
         progress(Progress {
             step: Step::Keeping,
             done,
-            total: None,
+            total: Some(entries),
         });
     }
     let staged = reading

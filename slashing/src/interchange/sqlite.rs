@@ -129,6 +129,7 @@ async fn store<P: Fn(Progress) + Send>(
     mut staged: Staged,
     progress: P,
 ) -> Result<Imported, ImportError> {
+    let entries = staged.entries;
     let rises = std::mem::take(&mut staged.rises);
     let raised = write(&database, move |transaction| raise(transaction, &rises));
     let raised = raised.await.map_err(|unwritten| match unwritten {
@@ -147,7 +148,7 @@ async fn store<P: Fn(Progress) + Send>(
     let mut keeping = Progress {
         step: Step::Keeping,
         done: 0,
-        total: None,
+        total: Some(entries),
     };
     while let Some(batch) = batches.recv().await {
         let (started, length) = (Instant::now(), batch.len());

@@ -1,7 +1,8 @@
 //! The writer: an interchange file, streamed out of lines that come in order.
 //!
 //! **Invariant:** no two entries that it writes for a validator are slashable together, and the
-//! ratchet is one of them; kept by `tests::properties::what_is_exported_is_never_slashable`.
+//! ratchet is one of them; kept by
+//! `tests::properties::an_import_never_lowers_and_an_export_carries_every_ratchet`.
 
 use std::io::{self, BufWriter, Write};
 

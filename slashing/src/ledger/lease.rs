@@ -1,11 +1,20 @@
 //! Who holds the ledger, and what this process knows of it: one cosigner at a time, and none that
 //! takes an older state of the ledger for the whole of it.
 
-use std::{collections::HashSet, fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use duty::{Epoch, PublicKey, Slot};
 use parking_lot::{Mutex, RwLock};
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::task::spawn_blocking;
 
 use super::{
     LedgerLimits, Question, Refused, Unavailable,
@@ -103,7 +112,7 @@ pub struct Quarantine {
 pub struct State {
     /// Which ledger; a copy has the same.
     pub ledger_id: LedgerId,
-    /// Transactions that decided something.
+    /// The number of its last commit: it rises with each, and leaps when the ledger is taken.
     pub commits: u64,
     /// Set while it lasts.
     pub quarantine: Option<Quarantine>,
@@ -116,6 +125,17 @@ pub struct State {
     pub(super) orders: u64,
 }
 
+/// Why a database's ledger is not the one that this process holds.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Rejection {
+    /// It may be an older state of it.
+    #[error("{0}")]
+    Stale(Doubt),
+    /// It is, and another holds it.
+    #[error("another cosigner ({0}) has taken the ledger")]
+    Taken(String),
+}
+
 /// This process's hold on the ledger.
 pub(super) struct Lease {
     pub(super) holder: Holder,
@@ -124,8 +144,8 @@ pub(super) struct Lease {
     rule: Rule,
     anchor: Arc<Mutex<Anchor>>,
     state: RwLock<State>,
-    /// Since when nothing but older states of the ledger answer, and the last one's doubt.
-    stale: Mutex<Option<(Instant, Doubt)>>,
+    /// The number of the last commit that was tried, whatever became of it.
+    attempted: AtomicU64,
 }
 
 impl Lease {
@@ -133,10 +153,15 @@ impl Lease {
         self.state.read().clone()
     }
 
-    pub(super) const fn authority(&self) -> Authority {
+    /// For one attempt to commit.
+    pub(super) fn authority(&self) -> Authority {
         Authority {
             holder: self.holder,
             rule: self.rule,
+            number: self
+                .attempted
+                .fetch_add(1, Ordering::Relaxed)
+                .saturating_add(1),
         }
     }
 
@@ -184,40 +209,26 @@ impl Lease {
 
     /// Whether a database's ledger is the one that this process holds, with all that it has
     /// decided.
-    pub(super) fn accept(&self, standing: &Standing) -> Result<(), String> {
-        let mut state = self.state.write();
-        let mut stale = self.stale.lock();
-        let doubt = if standing.ledger_id != state.ledger_id {
-            Doubt::AnotherLedger
-        } else if standing.commits < state.commits {
-            Doubt::Behind {
+    pub(super) fn accept(&self, standing: &Standing) -> Result<(), Rejection> {
+        let state = self.state.read();
+        if standing.ledger_id != state.ledger_id {
+            return Err(Rejection::Stale(Doubt::AnotherLedger));
+        }
+        if standing.commits < state.commits {
+            return Err(Rejection::Stale(Doubt::Behind {
                 ledger: standing.commits,
                 anchor: state.commits,
-            }
-        } else if standing.holder != Some(self.holder) {
-            state.taken_by = Some(standing.holder_name.clone());
-            *stale = None;
-            return Err(format!(
-                "another cosigner ({}) has taken the ledger",
-                standing.holder_name
-            ));
-        } else {
-            *stale = None;
-            return Ok(());
-        };
-        let text = doubt.to_string();
-        match &mut *stale {
-            Some((_, last)) => *last = doubt,
-            None => *stale = Some((Instant::now(), doubt)),
+            }));
         }
-        Err(text)
+        match standing.holder == Some(self.holder) {
+            true => Ok(()),
+            false => Err(Rejection::Taken(standing.holder_name.clone())),
+        }
     }
 
-    /// The doubt, if for so long nothing but older states of the ledger has answered.
-    pub(super) fn stale_for(&self, long: Duration) -> Option<Doubt> {
-        let stale = self.stale.lock();
-        let (since, doubt) = stale.as_ref()?;
-        (since.elapsed() >= long).then(|| doubt.clone())
+    /// Notes that another cosigner holds the ledger: for good, as it may have decided anything.
+    pub(super) fn lose(&self, to: String) {
+        self.state.write().taken_by = Some(to);
     }
 
     /// Takes up orders, unless newer ones are known.

@@ -231,7 +231,7 @@ impl Session {
         let lock: [&(dyn ToSql + Sync); 1] = [&validators];
         let (begun, held, locked) = join3(
             client.batch_execute(BEGIN),
-            standing::hold(client, &self.hold, authority.holder),
+            standing::hold(client, &self.hold, authority.holder, authority.number),
             client.query(&self.lock_ratchets, &lock),
         )
         .await;

@@ -41,10 +41,11 @@ impl Ledger {
 
 /// How long a transaction should take: what a decision waits for it at most on SQLite.
 const TRANSACTION_AIM: Duration = Duration::from_millis(2);
-/// Rows that one transaction deletes at first and at least.
-const ROWS_MIN: u32 = 16;
+/// Rows that one transaction deletes at first and at least: fewer are hardly faster, as it is then
+/// the disk that takes the time.
+const ROWS_MIN: u32 = 256;
 /// Rows that one transaction deletes at most.
-const ROWS_MAX: u32 = 1024;
+const ROWS_MAX: u32 = 2048;
 /// Pauses are so many times as long as the transactions before them.
 const PAUSE_FACTOR: u32 = 4;
 /// The longest pause.

@@ -1,6 +1,6 @@
 //! A connection to either database, as the worker and the readers use it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use duty::PublicKey;
 use tokio::time::timeout;
@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{
     Prospect, Question, Refused, Unavailable,
     batch::{Decision, Rule},
-    lease::{Frozen, take::Taking},
+    lease::{Frozen, Lease, take::Taking},
     postgres, sqlite,
     standing::{Orders, Standing},
 };
@@ -39,6 +39,9 @@ pub(super) enum Failure {
 pub(super) struct Authority {
     pub(super) holder: Holder,
     pub(super) rule: Rule,
+    /// The commit's number, which no other attempt of any run has had: a commit that is in doubt on
+    /// one server is never taken for another one on its successor.
+    pub(super) number: u64,
 }
 
 /// A batch that was decided. Nothing of it is given away before the anchor counts it.
@@ -151,10 +154,11 @@ pub(super) enum Reader {
 }
 
 impl Reader {
-    pub(super) fn new(database: Database) -> Self {
+    /// Of several servers, one that holds all that was decided under this lease.
+    pub(super) fn new(database: Database, lease: Arc<Lease>) -> Self {
         match database {
             Database::Sqlite(database) => Self::Sqlite(database),
-            Database::Postgres(database) => Self::Postgres(postgres::Reader::new(database)),
+            Database::Postgres(database) => Self::Postgres(postgres::Reader::new(database, lease)),
         }
     }
 

@@ -145,7 +145,8 @@ fn transact(
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(failed)?;
-    let held = standing::hold(&transaction, authority.holder).map_err(Failed::into_failure)?;
+    let held = standing::hold(&transaction, authority.holder, authority.number)
+        .map_err(Failed::into_failure)?;
     let held = held.ok_or_else(|| Failure::Lost(NOT_HELD.to_owned()))?;
     let terms = Terms {
         rule: authority.rule,

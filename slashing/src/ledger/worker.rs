@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::{
     LedgerLimits, Question, Unavailable,
     batch::Decision,
-    lease::{Lease, RENEW_EVERY, steadiness::Steadiness},
+    lease::{Lease, RENEW_EVERY, Rejection, steadiness::Steadiness},
     queue::{Entry, Queue},
     session::{Commit, Decided, Failure, NOT_HELD, Reader, Session},
     standing::{Doubt, Orders, Standing},
@@ -44,6 +45,8 @@ pub(super) struct Worker {
     lease: Arc<Lease>,
     limits: LedgerLimits,
     steadiness: Steadiness,
+    /// Since when databases with an older state of the ledger are all that answers, and its doubt.
+    stale: Option<(Instant, Doubt)>,
     /// Asks whose COMMIT was sent and never answered. Their fences stay until the rows can be
     /// locked again.
     doubtful: Vec<Entry>,
@@ -64,6 +67,7 @@ impl Worker {
             lease,
             limits,
             steadiness: Steadiness::new(),
+            stale: None,
             doubtful: Vec::new(),
             failures: 0,
         }
@@ -92,16 +96,43 @@ impl Worker {
     /// but older ones, the ledger was put back: it is taken again, as far as it goes.
     async fn connect(&mut self) -> Result<Session, String> {
         pause(self.failures).await;
-        if let Some(doubt) = self.lease.stale_for(self.limits.stale_wait) {
-            self.lease
-                .retake(&self.database, self.limits.ledger_wait, doubt)
-                .await?;
+        let waited = |(since, _): &&(Instant, Doubt)| since.elapsed() >= self.limits.stale_wait;
+        if let Some((_, doubt)) = self.stale.as_ref().filter(waited) {
+            let wait = self.limits.ledger_wait;
+            let retaken = self.lease.retake(&self.database, wait, doubt.clone());
+            retaken.await?;
+            self.stale = None;
         }
-        let accept = |standing: &Standing| self.lease.accept(standing);
+        let rejection = Mutex::new(None);
+        let accept = |standing: &Standing| {
+            self.lease.accept(standing).map_err(|why| {
+                let text = why.to_string();
+                *rejection.lock() = Some(why);
+                text
+            })
+        };
         let connected = Session::connect(&self.database, self.limits.ledger_wait, &accept).await;
-        let (session, standing) = connected.map_err(|error| error.to_string())?;
-        let noted = self.lease.connected(standing.server).await;
-        noted.map(|()| session).map_err(|error| error.to_string())
+        match connected {
+            Ok((session, standing)) => {
+                self.stale = None;
+                let noted = self.lease.connected(standing.server).await;
+                noted.map(|()| session).map_err(|error| error.to_string())
+            }
+            Err(error) => {
+                match rejection.into_inner() {
+                    Some(Rejection::Stale(doubt)) => {
+                        let since = self
+                            .stale
+                            .take()
+                            .map_or_else(Instant::now, |(since, _)| since);
+                        self.stale = Some((since, doubt));
+                    }
+                    Some(Rejection::Taken(name)) => self.lease.lose(name),
+                    None => {}
+                }
+                Err(error.to_string())
+            }
+        }
     }
 
     /// Serves until the session fails, and returns why; `None` when nobody is left to ask.
@@ -169,7 +200,7 @@ impl Worker {
         if !self.lease.is_outdated(orders) {
             return Ok(());
         }
-        let reader = Reader::new(self.database.clone());
+        let reader = Reader::new(self.database.clone(), Arc::clone(&self.lease));
         let (orders, frozen) = reader
             .orders(ORDERS_WAIT)
             .await

@@ -1,6 +1,13 @@
 //! Taking the lease: at a start, and again when the ledger of a running process was put back.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::{
@@ -24,10 +31,13 @@ use crate::{
 
 /// How long a holder that says nothing counts as alive.
 const HOLDER_WAIT: Duration = Duration::from_secs(10);
+/// By how much the count of commits leaps when a ledger is taken: beyond all that the holder before
+/// can have tried since it last knew of one.
+const STEP: u64 = 1 << 32;
 /// The pause between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
-/// How often a database that fails is tried before the start is given up.
-const ATTEMPTS_MAX: u32 = 5;
+/// How often a database may fail before the start is given up.
+const FAILURES_MAX: u32 = 5;
 
 /// Why a ledger was not opened.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +87,15 @@ pub(in crate::ledger) async fn open(
     let began = Instant::now();
     let mut failures = 0;
     loop {
-        let (mut session, seen) = current(database, opening, &anchor, began).await?;
+        let (mut session, seen) = match current(database, opening, &anchor, began).await {
+            Ok(connected) => connected,
+            Err(DatabaseError::Unavailable(_)) if failures < FAILURES_MAX => {
+                failures += 1;
+                sleep(LOOK_PAUSE).await;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let lives = seen.renewed_ago.is_some_and(|ago| ago < HOLDER_WAIT);
         if seen.is_anothers(&anchor) && lives {
             if began.elapsed() > HOLDER_WAIT + opening.limits.stale_wait {
@@ -94,7 +112,7 @@ pub(in crate::ledger) async fn open(
             .map(|doubt| raising(&doubt, anchor.found(), (opening.time)()))
             .transpose()?;
         let taking = Taking {
-            commits: counted(&anchor).max(seen.commits).saturating_add(1),
+            commits: counted(&anchor).max(seen.commits).saturating_add(STEP),
             seen,
             holder,
             name: name(),
@@ -108,12 +126,8 @@ pub(in crate::ledger) async fn open(
             }
             // Another was faster: look again.
             Ok(false) => {}
-            Err(failure) => {
-                failures += 1;
-                if failures >= ATTEMPTS_MAX {
-                    return Err(DatabaseError::Unavailable(failure.to_string()).into());
-                }
-            }
+            Err(_) if failures < FAILURES_MAX => failures += 1,
+            Err(failure) => return Err(DatabaseError::Unavailable(failure.to_string()).into()),
         }
         sleep(LOOK_PAUSE).await;
     }
@@ -217,7 +231,7 @@ async fn established(
         rule: rules::decide,
         anchor: Arc::new(Mutex::new(anchor)),
         state: RwLock::new(state),
-        stale: Mutex::new(None),
+        attempted: AtomicU64::new(taking.commits),
     }))
 }
 
@@ -240,12 +254,7 @@ impl Lease {
         let found = self.anchor.lock().found().clone();
         let raising = raising(&doubt, &found, (self.time)()).map_err(|error| error.to_string())?;
         let taking = Taking {
-            commits: self
-                .state
-                .read()
-                .commits
-                .max(seen.commits)
-                .saturating_add(1),
+            commits: self.leap(seen.commits),
             seen,
             holder: self.holder,
             name: self.name.clone(),
@@ -261,9 +270,18 @@ impl Lease {
             let mut state = self.state.write();
             state.quarantine = raising.quarantine;
         }
-        *self.stale.lock() = None;
         let counted = self.count(taking.commits, None, Highest::default()).await;
         counted.map_err(|error| error.to_string())
+    }
+}
+
+impl Lease {
+    /// A number of commits beyond whatever was tried so far.
+    fn leap(&self, seen: u64) -> u64 {
+        let attempted = self.attempted.load(Ordering::Relaxed);
+        let next = attempted.max(seen).saturating_add(STEP);
+        self.attempted.fetch_max(next, Ordering::Relaxed);
+        next
     }
 }
 

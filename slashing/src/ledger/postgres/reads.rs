@@ -17,7 +17,7 @@ use tokio::{
 use tokio_postgres::{Client, Error, Statement, types::ToSql};
 
 use super::{
-    Failed,
+    Accepted, Failed,
     arrays::{HistoryArrays, keys, parse_row, validator},
     standing,
 };
@@ -30,8 +30,8 @@ use crate::{
         Prospect, Question, Refused, Unavailable,
         batch::{self, Past, Row},
         columns::{to_height, to_root},
-        lease::Frozen,
-        standing::Orders,
+        lease::{Frozen, Lease},
+        standing::{Orders, Standing},
     },
 };
 
@@ -125,6 +125,7 @@ impl Reads {
 #[derive(Clone)]
 pub(in crate::ledger) struct Reader {
     database: PostgresDatabase,
+    lease: Arc<Lease>,
     current: Arc<Mutex<Option<Arc<ReadSession>>>>,
 }
 
@@ -136,9 +137,10 @@ struct ReadSession {
 }
 
 impl Reader {
-    pub(in crate::ledger) fn new(database: PostgresDatabase) -> Self {
+    pub(in crate::ledger) fn new(database: PostgresDatabase, lease: Arc<Lease>) -> Self {
         Self {
             database,
+            lease,
             current: Arc::default(),
         }
     }
@@ -190,8 +192,12 @@ impl Reader {
             return Ok(Arc::clone(session));
         }
         *current = None;
-        let connecting = self.database.connect().await;
-        let connection = connecting.map_err(|error| unreachable(error.to_string()))?;
+        let accept = |standing: &Standing| {
+            let accepted = self.lease.accept(standing);
+            accepted.map_err(|rejection| rejection.to_string())
+        };
+        let connecting = self.database.connect_where(&Accepted(&accept)).await;
+        let (connection, _) = connecting.map_err(|error| unreachable(error.to_string()))?;
         let reads = Reads::prepare(&connection.client)
             .await
             .map_err(|error| unreachable(clause(&error)))?;

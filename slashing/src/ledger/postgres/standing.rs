@@ -28,10 +28,11 @@ SELECT frozen_all, stop_epoch, stop_slot, orders, ledger_id, holder, holder_name
     pg_current_wal_insert_lsn() AS lsn
 FROM standing";
 
-/// $1 holder. Every batch begins with it: the row is locked until the batch ends, and whoever has
+/// $1 holder, $2 the commit's number. Every batch begins with it: the row is locked until the batch ends, and whoever has
 /// taken the ledger, or given an order, was either before or will be after.
 pub(super) const HOLD: &str = "/* hold */
-UPDATE standing SET commits = commits + 1, renewed_at = clock_timestamp() WHERE holder = $1
+UPDATE standing SET commits = greatest(commits + 1, $2), renewed_at = clock_timestamp()
+WHERE holder = $1
 RETURNING frozen_all, stop_epoch, stop_slot, orders, commits, pg_current_wal_insert_lsn() AS lsn";
 
 /// $1 holder, $2 whether the quarantine is over
@@ -88,9 +89,12 @@ pub(super) async fn hold(
     client: &Client,
     statement: &Statement,
     holder: Holder,
+    number: u64,
 ) -> Result<Option<Held>, Failed> {
     let holder = holder.0.as_slice();
-    let row = client.query_opt(statement, &[&holder]).await?;
+    let row = client
+        .query_opt(statement, &[&holder, &to_column(number)?])
+        .await?;
     row.map(|row| {
         Ok(Held {
             commits: to_height(row.try_get("commits")?)?,

@@ -19,8 +19,11 @@ use crate::{
 const TRANSACTION_WAIT: Duration = Duration::from_secs(10);
 
 /// Nothing is permitted over this connection, and a deletion that a crash undoes is done again: it
-/// need not make the disk work, nor wait for replicas.
-const SET_SESSION: &str = "/* set_pruning_session */ SET synchronous_commit = off";
+/// need not make the disk work, nor wait for replicas. And each statement is planned once: a
+/// planner that knows the bounds looks the table's lowest key up every time, stepping over all
+/// that is dead and not vacuumed yet, which took 35 ms after four million rows.
+const SET_SESSION: &str = "/* set_pruning_session */
+SET synchronous_commit = off; SET plan_cache_mode = force_generic_plan";
 
 /// $1 target epoch and $2 validator to begin from, $3 target epoch, $4 rows
 const PRUNE_ATTESTATIONS: &str = "/* prune_attestations */

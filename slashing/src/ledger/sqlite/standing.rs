@@ -21,10 +21,10 @@ SELECT frozen_all, stop_epoch, stop_slot, orders, ledger_id, holder, holder_name
     quarantined_until, CAST(unixepoch('subsec') * 1000 AS INTEGER) - renewed_at AS renewed_ms_ago
 FROM standing";
 
-/// ?1 holder. Every batch begins with it.
+/// ?1 holder, ?2 the commit's number. Every batch begins with it.
 const HOLD: &str = "/* hold */
 UPDATE standing
-SET commits = commits + 1, renewed_at = CAST(unixepoch('subsec') * 1000 AS INTEGER)
+SET commits = max(commits + 1, ?2), renewed_at = CAST(unixepoch('subsec') * 1000 AS INTEGER)
 WHERE holder = ?1
 RETURNING frozen_all, stop_epoch, stop_slot, orders, commits";
 
@@ -58,7 +58,11 @@ pub(super) fn read(connection: &Connection) -> Result<Standing, Failed> {
 }
 
 /// `None` if another holds the ledger.
-pub(super) fn hold(transaction: &Transaction<'_>, holder: Holder) -> Result<Option<Held>, Failed> {
+pub(super) fn hold(
+    transaction: &Transaction<'_>,
+    holder: Holder,
+    number: u64,
+) -> Result<Option<Held>, Failed> {
     let mut statement = transaction.prepare(HOLD)?;
     let held = |row: &Row<'_>| {
         Ok(Held {
@@ -67,7 +71,9 @@ pub(super) fn hold(transaction: &Transaction<'_>, holder: Holder) -> Result<Opti
         })
     };
     statement
-        .query_row([holder.0.as_slice()], |row| Ok(held(row)))
+        .query_row(params![holder.0.as_slice(), to_column(number)?], |row| {
+            Ok(held(row))
+        })
         .optional()?
         .transpose()
 }

@@ -1,12 +1,10 @@
 //! What is permitted, one claim after the other.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use duty::Claim;
 
 use crate::{
     ledger::{Denial, InitialHistory, Prospect, Refused, RegisterError},
-    rules::{self, Conflict, Ratchet, Verdict},
+    rules::Conflict,
     testing::{
         Place, attest, decide, patient, propose, question, register, root, try_register, validator,
     },

@@ -12,6 +12,8 @@ use duty::{Claim, Epoch, Slot};
 use futures_util::future::join_all;
 use proptest::prelude::Rng as _;
 use proptest::test_runner::{RngAlgorithm, TestRng};
+use throwaway::Cluster;
+use tokio_postgres::types::PgLsn;
 
 use super::trust::{Hand, SLOTS_PER_EPOCH, quick};
 use crate::{
@@ -39,8 +41,63 @@ enum Mishap {
 /// One message that was permitted.
 type Signed = (u8, Claim, u8);
 
-struct Trial {
+/// A server and its asynchronous standby, which may have less when it is promoted.
+struct Pair {
+    primary: Cluster,
+    standby: Cluster,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let primary = Cluster::start().await;
+        let standby = primary.standby("standby").await;
+        Self { primary, standby }
+    }
+
+    /// A URL that names both servers.
+    async fn database(&self, name: &str) -> String {
+        let client = connect(&self.primary.url("postgres")).await;
+        let create = format!("CREATE DATABASE {name}");
+        client.batch_execute(&create).await.unwrap();
+        let url = self.primary.url(name);
+        let other = self.standby.url("");
+        let host = other.trim_end_matches('/').rsplit_once('@').unwrap().1;
+        let (server, name) = url.rsplit_once('/').unwrap();
+        format!("{server},{host}/{name}")
+    }
+
+    /// The standby has all that there is, and from now on gets no more.
+    async fn cut(&mut self) {
+        let primary = connect(&self.primary.url("postgres")).await;
+        let standby = connect(&self.standby.url("postgres")).await;
+        let row = primary.query_one("SELECT pg_current_wal_lsn()", &[]).await;
+        let lsn: PgLsn = row.unwrap().get(0);
+        wait_until("the standby has everything", async || {
+            let replayed = "SELECT pg_last_wal_replay_lsn() >= $1";
+            standby.query_one(replayed, &[&lsn]).await.unwrap().get(0)
+        })
+        .await;
+        self.standby.stop().await;
+    }
+
+    /// The primary dies, and the standby takes its place.
+    async fn fail_over(&mut self) {
+        self.primary.crash().await;
+        self.standby.restart().await;
+        self.standby.promote().await;
+        std::mem::swap(&mut self.primary, &mut self.standby);
+    }
+
+    /// The old primary follows the new one, for the next trial.
+    async fn repair(&mut self) {
+        self.standby.follow(&self.primary, "standby").await;
+    }
+}
+
+struct Trial<'p> {
     place: Place,
+    /// The servers, where the ledger is put back by a failover.
+    pair: Option<&'p mut Pair>,
     hand: Hand,
     rng: TestRng,
     signed: Vec<Signed>,
@@ -68,7 +125,7 @@ fn is_slashable(one: &Signed, other: &Signed) -> bool {
     }
 }
 
-impl Trial {
+impl Trial<'_> {
     fn roll(&mut self, below: u64) -> u64 {
         self.rng.next_u64() % below
     }
@@ -160,7 +217,11 @@ impl Trial {
     }
 
     /// Keeps ledger and anchor aside, as they are now.
-    async fn keep_aside(&self) {
+    async fn keep_aside(&mut self) {
+        fs::copy(self.anchor(), self.aside("old-anchor")).unwrap();
+        if let Some(pair) = &mut self.pair {
+            return pair.cut().await;
+        }
         match &self.place.config {
             DatabaseConfig::Sqlite(_) => {
                 let sql = format!("VACUUM INTO '{}'", self.aside("old").display());
@@ -177,18 +238,26 @@ impl Trial {
                 }
             }
         }
-        fs::copy(self.anchor(), self.aside("old-anchor")).unwrap();
     }
 
-    /// SQLite removes its log when the last connection has closed: not from under the next file.
+    /// SQLite looks after its log until the last connection has closed: not from under the next
+    /// file.
     async fn until_closed(&self) {
-        if let DatabaseConfig::Sqlite(config) = &self.place.config {
-            let log = format!("{}-wal", config.path.display());
-            wait_until("the file is closed", async || !fs::exists(&log).unwrap()).await;
-        }
+        let DatabaseConfig::Sqlite(config) = &self.place.config else {
+            return;
+        };
+        wait_until("the file is closed", async || {
+            let open = fs::read_dir("/proc/self/fd").unwrap();
+            let mut files = open.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+            !files.any(|file| file.starts_with(&config.path))
+        })
+        .await;
     }
 
-    async fn put_back(&self) {
+    async fn put_back(&mut self) {
+        if let Some(pair) = &mut self.pair {
+            return pair.fail_over().await;
+        }
         match &self.place.config {
             DatabaseConfig::Sqlite(config) => {
                 for suffix in ["-wal", "-shm"] {
@@ -270,7 +339,7 @@ async fn disconnect_all(client: &tokio_postgres::Client, name: &str) {
     client.query(sql, &[&name]).await.unwrap();
 }
 
-async fn trial(place: Place, seed: u64) {
+async fn trial(place: Place, pair: Option<&mut Pair>, seed: u64) {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let mut rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
@@ -285,6 +354,7 @@ async fn trial(place: Place, seed: u64) {
     let trial = Trial {
         hand: Hand::at_epoch(START_EPOCH),
         place,
+        pair,
         rng,
         signed: Vec::new(),
     };
@@ -294,7 +364,7 @@ async fn trial(place: Place, seed: u64) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_older_than_reality_never_yields_a_conflicting_permit() {
     for chunk in (0..120).collect::<Vec<u64>>().chunks(6) {
-        join_all(chunk.iter().map(|seed| trial(Place::sqlite(), *seed))).await;
+        join_all(chunk.iter().map(|seed| trial(Place::sqlite(), None, *seed))).await;
     }
 }
 
@@ -302,8 +372,18 @@ async fn a_file_that_is_older_than_reality_never_yields_a_conflicting_permit() {
 async fn a_server_that_is_older_than_reality_never_yields_a_conflicting_permit() {
     for chunk in (1000..1060).collect::<Vec<u64>>().chunks(4) {
         join_all(chunk.iter().map(async |seed| {
-            trial(Place::postgres(throwaway::database().await), *seed).await;
+            trial(Place::postgres(throwaway::database().await), None, *seed).await;
         }))
         .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_promoted_standby_that_lacks_commits_never_yields_a_conflicting_permit() {
+    let mut pair = Pair::start().await;
+    for seed in 2000..2020 {
+        let place = Place::postgres(pair.database(&format!("trial_{seed}")).await);
+        trial(place, Some(&mut pair), seed).await;
+        pair.repair().await;
     }
 }

@@ -76,12 +76,18 @@ impl Permits {
 async fn load(ledger: Ledger, number: u8, permits: Permits) {
     let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     for height in 1.. {
+        // The servers that come and go need the machine, too.
+        sleep(PAUSE).await;
         let claim = match height % 4 {
             0 => propose(height),
             _ => attest(height - 1, height),
         };
         loop {
-            let root = (rng.next_u32() % 2) as u8 + 1;
+            let root = if rng.next_u32().is_multiple_of(2) {
+                1
+            } else {
+                2
+            };
             match decide(&ledger, number, claim, root).await {
                 Ok(()) => permits.0.lock().push((number, claim, root)),
                 Err(Denial::Refused(_)) => {}
