@@ -1,5 +1,6 @@
 //! How long decisions take while history is pruned, and while it is not, on SQLite and on a
-//! throw-away Postgres: `cargo run --release -p slashing --example pruning [-- ROWS [sqlite | postgres]]`.
+//! throw-away Postgres:
+//! `cargo run --release -p slashing --example pruning [-- ROWS [sqlite | postgres]]`.
 
 #![allow(
     clippy::print_stdout,
