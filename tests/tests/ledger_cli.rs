@@ -298,7 +298,7 @@ fn has_target(history: &Value, validator: &PublicKey, target: u64) -> bool {
     all.iter()
         .filter(|data| data["pubkey"] == validator.to_string())
         .flat_map(|data| data["signed_attestations"].as_array().unwrap())
-        .any(|entry| entry["target_epoch"] == target.to_string())
+        .any(|entry| entry["target_epoch"].as_str() == Some(target.to_string().as_str()))
 }
 
 async fn histories(storage: Storage) {

@@ -299,6 +299,6 @@ impl Lease {
             change(&mut mark);
             anchor.write(mark)
         });
-        written.await.unwrap_or_else(|_| Err(AnchorError::Stopping))
+        written.await.unwrap_or(Err(AnchorError::Stopping))
     }
 }
