@@ -13,7 +13,7 @@ use daemon::{
     tls,
 };
 use duty::{Epoch, Slot};
-use slashing::{Database, DatabaseError, InitialHistory, OpenError, Origin};
+use slashing::{Database, DatabaseError, InitialHistory, OpenError, Origin, anchor::offline};
 
 use crate::{
     config::Settings,
@@ -223,11 +223,19 @@ fn import(arguments: &ImportArguments) -> Result<(), Failure> {
     runtime()?.block_on(async {
         let (config, root) = (&settings.config.database, settings.genesis_validators_root);
         let database = Database::open(config, root).await?;
+        let expected = offline::expect(&settings.anchor, &database).await;
+        let expected = expected.map_err(|error| Failure::Failed(error.to_string()))?;
         let mut entropy = server::Entropy::default();
         vault::import(&database, vault_passphrase, newcomers, past, &mut |bytes| {
             entropy.fill(bytes);
         })
         .await?;
+        let counted = expected.count(&database).await;
+        counted.map_err(|error| {
+            Failure::Failed(format!(
+                "the shares were imported, but the anchor does not count that: {error}"
+            ))
+        })?;
         entropy.check()
     })?;
     let shares = if count == 1 { "share" } else { "shares" };
@@ -316,10 +324,11 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Database(error) => error.into(),
-            OpenError::Anchor(_) | OpenError::Held(_) | OpenError::Unraisable(_) => {
+            OpenError::Anchor(_) | OpenError::Implausible(_) | OpenError::Unraisable(_) => {
                 Self::Misconfigured(error.to_string())
             }
-            OpenError::Randomness(_) => Self::Failed(error.to_string()),
+            // Started again by the service manager, it succeeds the other.
+            OpenError::Held(_) | OpenError::Randomness(_) => Self::Failed(error.to_string()),
         }
     }
 }
@@ -329,11 +338,13 @@ impl From<VaultError> for Failure {
         match error {
             VaultError::Locked(_)
             | VaultError::History { .. }
-            | VaultError::NotInHistory { .. } => Self::Misconfigured(error.to_string()),
+            | VaultError::NotInHistory { .. }
+            | VaultError::NothingInHistory { .. } => Self::Misconfigured(error.to_string()),
             VaultError::Unavailable(_)
             | VaultError::Share { .. }
             | VaultError::Header(_)
             | VaultError::AlreadyHeld(_)
+            | VaultError::Uncounted(_)
             | VaultError::Register(_) => Self::Failed(error.to_string()),
         }
     }

@@ -117,7 +117,13 @@ pub(crate) async fn run(
         pruning::Keep::of(&settings),
     ));
     info!(address = %listener.address(), "serving signer-apis");
-    let served = serve(listener, service, &settings, signal, stop).await;
+    let served = tokio::select! {
+        served = serve(listener, service, &settings, signal, stop) => served,
+        name = ledger.lost() => Err(Failure::Failed(format!(
+            "another cosigner ({name}) has taken the ledger: stop one of the two; a new start waits \
+             for the other's end"
+        ))),
+    };
     reloading.abort();
     pruning.abort();
     ledger.close().await;

@@ -20,6 +20,7 @@ use duty::{Permit, PublicKey};
 use keyshare::SecretShare;
 use parking_lot::RwLock;
 use slashing::{
+    administration::Uncounted,
     database::Database,
     interchange::{Staged, Taken},
     ledger::{InitialHistory, RegisterError},
@@ -67,6 +68,9 @@ pub enum VaultError {
         /// Why.
         problem: String,
     },
+    /// The import was not counted among the ledger's commits.
+    #[error("nothing was imported: {0}")]
+    Uncounted(#[from] Uncounted),
     /// Keys would have been activated without a history.
     #[error(
         "{path} does not name {missing}: nothing was imported. Export the slashing protection of \
@@ -79,9 +83,21 @@ pub enum VaultError {
         /// The keys.
         missing: Missing,
     },
+    /// Keys would have been activated as if they had never signed.
+    #[error(
+        "{path} names {empty} without a single entry: nothing was imported. If that is because they \
+         have never signed, split them into a package of their own and say --never-signed in an \
+         import of its own; if they have, export their slashing protection again"
+    )]
+    NothingInHistory {
+        /// The file.
+        path: String,
+        /// The keys.
+        empty: Missing,
+    },
 }
 
-/// Keys of a package that a file does not name.
+/// Keys of a package of which a file says nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing(pub Vec<PublicKey>);
 
@@ -130,11 +146,16 @@ fn all_named(
     taken: Result<Taken, slashing::interchange::ImportError>,
 ) -> Result<(), VaultError> {
     match taken {
-        Ok(taken) if taken.unnamed.is_empty() => Ok(()),
-        Ok(taken) => Err(VaultError::NotInHistory {
+        Ok(taken) if !taken.unnamed.is_empty() => Err(VaultError::NotInHistory {
             path,
             missing: Missing(taken.unnamed),
         }),
+        // An entry that was lost on the way looks like this as well: only an operator can say it.
+        Ok(taken) if !taken.without_entries.is_empty() => Err(VaultError::NothingInHistory {
+            path,
+            empty: Missing(taken.without_entries),
+        }),
+        Ok(_) => Ok(()),
         Err(error) => Err(VaultError::History {
             path,
             problem: error.to_string(),

@@ -260,6 +260,8 @@ fn an_import_takes_all_of_a_package_or_nothing() {
     let output = home.import(&config, &package, &["--never-signed"]);
     assert!(output.status.success(), "{}", errors(&output));
     assert!(String::from_utf8_lossy(&output.stdout).contains("imported 1 share from"));
+    let anchor = std::fs::read_to_string(home.path("cosigner.anchor")).unwrap();
+    assert!(anchor.contains("\"commits\":1048576"), "{anchor}");
 
     let again = home.import(&config, &package, &["--never-signed"]);
     assert_eq!(again.status.code(), Some(1));
@@ -304,6 +306,47 @@ fn both_absent(home: &Home, validators: &[duty::PublicKey]) {
             .unwrap();
         assert_eq!(all, 1, "{table}");
     }
+}
+
+#[test]
+fn an_import_that_the_anchor_can_not_count_says_so_after_it_was_made() {
+    let home = Home::new();
+    let config = home.config(&[("cosigner.anchor", "nowhere/anchor")]);
+    let package = home.package("package", &package_of(vec![new_key()]).0);
+    let output = home.import(&config, &package, &["--never-signed"]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = errors(&output);
+    assert!(
+        error.contains("were imported") && error.contains("nowhere/anchor"),
+        "{error}"
+    );
+}
+
+#[test]
+fn nothing_is_imported_into_a_ledger_that_was_put_back() {
+    let home = Home::new();
+    let config = home.config(&[]);
+    let import = |name: &str| {
+        let package = home.package(name, &package_of(vec![new_key()]).0);
+        home.import(&config, &package, &["--never-signed"])
+    };
+    assert!(import("first").status.success());
+    let database = rusqlite::Connection::open(home.path("cosigner.sqlite")).unwrap();
+    let copy = home.path("backup").display().to_string();
+    database.execute("VACUUM INTO ?1", [copy]).unwrap();
+    drop(database);
+    assert!(import("second").status.success());
+    for log in ["cosigner.sqlite-wal", "cosigner.sqlite-shm"] {
+        // The last to close it may have taken it away.
+        let _gone = std::fs::remove_file(home.path(log));
+    }
+    std::fs::copy(home.path("backup"), home.path("cosigner.sqlite")).unwrap();
+    let anchor = std::fs::read(home.path("cosigner.anchor")).unwrap();
+    let output = import("third");
+    assert_eq!(output.status.code(), Some(1));
+    let error = errors(&output);
+    assert!(error.contains("an older state"), "{error}");
+    assert_eq!(std::fs::read(home.path("cosigner.anchor")).unwrap(), anchor);
 }
 
 #[test]

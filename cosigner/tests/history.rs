@@ -118,6 +118,16 @@ fn a_file_that_lacks_a_key_or_is_another_chains_activates_nothing() {
             vec![missing.as_str(), "1 key of the package", "--never-signed"],
         ),
         (
+            "without-entries.json",
+            file(MAINNET, &[validators[0], validators[2]], 1, 2, 3).replace(
+                "\"data\":[",
+                &format!(
+                    "\"data\":[{{\"pubkey\":\"{missing}\",\"signed_blocks\":[],\"signed_attestations\":[]}},"
+                ),
+            ),
+            vec![missing.as_str(), "without a single entry", "--never-signed"],
+        ),
+        (
             "other-chain.json",
             file(&MAINNET.replace('4', "5"), &validators, 1, 2, 3),
             vec!["genesis validators root"],
@@ -143,6 +153,7 @@ fn a_file_that_lacks_a_key_or_is_another_chains_activates_nothing() {
         if home.path("cosigner.sqlite").exists() {
             assert_eq!(counts(&home), (0, 0), "{name}");
         }
+        assert!(!home.path("cosigner.anchor").exists(), "{name}");
     }
     let output = home.import(&config, &package, &["--history", "/nowhere/history.json"]);
     assert_eq!(output.status.code(), Some(2));

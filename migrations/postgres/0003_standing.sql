@@ -14,6 +14,10 @@ CREATE TABLE standing (
     commits           bigint  NOT NULL DEFAULT 0 CHECK (commits >= 0),
     -- Slashable duties wait for this epoch; NULL if they need not.
     quarantined_until bigint  CHECK (quarantined_until >= 0),
+    -- How high a quarantine has raised every ratchet: one that comes later starts there as well.
+    floor_source      bigint  CHECK (floor_source >= 0),
+    floor_target      bigint  CHECK (floor_target >= floor_source),
+    floor_slot        bigint  CHECK (floor_slot >= 0),
     -- Nothing at or above is signed; NULL if there is no such order.
     stop_epoch        bigint  CHECK (stop_epoch >= 0),
     stop_slot         bigint  CHECK (stop_slot >= 0),
@@ -41,3 +45,27 @@ CREATE TRIGGER standing_only_rises BEFORE UPDATE ON standing
     FOR EACH ROW EXECUTE FUNCTION standing_only_rises();
 CREATE TRIGGER standing_is_kept BEFORE DELETE OR TRUNCATE ON standing
     FOR EACH STATEMENT EXECUTE FUNCTION never();
+
+CREATE FUNCTION ratchets_start_at_the_floor() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    lowest standing%ROWTYPE;
+BEGIN
+    SELECT * INTO lowest FROM standing;
+    IF lowest.floor_target IS NOT NULL THEN
+        IF (NEW.source_epoch >= lowest.floor_source AND NEW.target_epoch >= lowest.floor_target)
+            IS NOT TRUE THEN
+            NEW.attestation_root := NULL;
+        END IF;
+        IF (NEW.slot >= lowest.floor_slot) IS NOT TRUE THEN
+            NEW.block_root := NULL;
+        END IF;
+        NEW.source_epoch := greatest(NEW.source_epoch, lowest.floor_source);
+        NEW.target_epoch := greatest(NEW.target_epoch, lowest.floor_target);
+        NEW.slot := greatest(NEW.slot, lowest.floor_slot);
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+CREATE TRIGGER ratchets_start_at_the_floor BEFORE INSERT ON ratchets
+    FOR EACH ROW EXECUTE FUNCTION ratchets_start_at_the_floor();

@@ -10,16 +10,20 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 use duty::{Epoch, PublicKey, Slot};
 
 use crate::{
-    database::Database,
+    database::{Database, Known},
     rules::{HEIGHT_MAX, Height, Watermark},
 };
 
-pub(crate) mod postgres;
+pub mod postgres;
 
-pub(crate) mod sqlite;
+pub mod sqlite;
 
 /// How long one order may take, waiting for whoever else writes included.
 const ORDER_WAIT: Duration = Duration::from_secs(60);
+/// By how much an order or an import raises the ledger's count of commits: its number must be beyond
+/// whatever a decision that is in doubt on another server can have, so that a server which lacks it
+/// never counts as much.
+const ORDER_STEP: i64 = 1 << 20;
 /// Validators that an error names; of the others it says how many there are.
 const NAMED_MAX: usize = 5;
 
@@ -56,7 +60,9 @@ pub struct Stop {
 pub struct Standing {
     /// Which ledger it is. A copy has the same.
     pub ledger_id: [u8; 16],
-    /// Who says that it holds the ledger, or held it last; empty before the first.
+    /// The run of a cosigner that holds the ledger, or held it last; none before the first.
+    pub holder: Option<[u8; 16]>,
+    /// Who that says it is; empty before the first.
     pub holder_name: String,
     /// The number of its last commit: it rises with each, and leaps when the ledger is taken.
     pub commits: u64,
@@ -70,7 +76,7 @@ pub struct Standing {
     pub frozen: u64,
     /// Validators that are registered.
     pub validators: u64,
-    /// Raised with each change that an operator made.
+    /// Raised with each change that an operator made, imports included.
     pub orders: u64,
 }
 
@@ -99,6 +105,39 @@ pub enum AdministrationError {
     /// Whether it was committed is not known. Giving the same order again is safe, and settles it.
     #[error("it is not known whether the change was committed, so ask for it again: {0}")]
     InDoubt(String),
+}
+
+/// The number of a change that was counted among the ledger's commits, and is yet to be committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "when it is committed, it must be known of"]
+pub struct Counted(u64);
+
+impl Counted {
+    /// It was committed: from now on, a server whose ledger counts less holds an older state.
+    pub fn committed(self, database: &Database) {
+        database.known().at_least(self.0);
+    }
+
+    fn read(commits: i64, known: &Known) -> Result<Self, Uncounted> {
+        let commits = u64::try_from(commits)
+            .map_err(|_| Uncounted::Failed("its count is not possible".to_owned()))?;
+        known.try_at(commits);
+        Ok(Self(commits))
+    }
+}
+
+/// Why a change was not counted. It must not be committed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Uncounted {
+    /// The ledger was put back. Counted, the change would hide that.
+    #[error(
+        "commit {0} of this ledger is known of and not in it: it is an older state, which only a \
+         cosigner that starts on it can take up"
+    )]
+    Older(u64),
+    /// The database.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// A few of many keys, for people.
@@ -195,10 +234,12 @@ impl Order {
 }
 
 async fn carry_out(database: &Database, order: Order) -> Result<Changes, AdministrationError> {
-    match database {
+    let (changes, counted) = match database {
         Database::Sqlite(database) => sqlite::carry_out(database, order).await,
         Database::Postgres(database) => postgres::carry_out(database, &order).await,
-    }
+    }?;
+    counted.committed(database);
+    Ok(changes)
 }
 
 /// A watermark's numbers as columns: the ratchet of somebody who has nothing else is the watermark.
@@ -211,6 +252,7 @@ struct Heights {
 /// The columns of `standing`, as both databases give them.
 struct StandingRow {
     ledger_id: Vec<u8>,
+    holder: Option<Vec<u8>>,
     holder_name: String,
     commits: i64,
     quarantined_until: Option<i64>,
@@ -230,6 +272,10 @@ impl TryFrom<StandingRow> for Standing {
         let height = |column: Option<i64>| column.map(number).transpose();
         Ok(Self {
             ledger_id: row.ledger_id.try_into().map_err(|_| Corrupt("identity"))?,
+            holder: row
+                .holder
+                .map(|holder| holder.try_into().map_err(|_| Corrupt("holder")))
+                .transpose()?,
             holder_name: row.holder_name,
             commits: number(row.commits)?,
             quarantined_until: height(row.quarantined_until)?.map(Epoch),

@@ -8,7 +8,7 @@
 //! `ledger::tests::trust::nothing_leaves_that_the_anchor_does_not_count`.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
@@ -20,14 +20,20 @@ use duty::{Claim, Epoch, Slot};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+pub mod offline;
+
 mod slots;
 
 /// How long a predecessor that still ends may keep the file.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
+/// How long ago a process that did not end in an orderly way may have lived, in seconds, before what
+/// it kept counts as possibly restored: a crash and a start take less, a restored image mostly more.
+pub(crate) const UNCLEAN_GAP_S: u64 = 60;
+/// How much later than the process last said that it lives its files may have been written, in
+/// seconds: it says so, then writes.
+pub(crate) const TOUCH_GAP_S: u64 = 10;
 /// The pause between two attempts to lock it.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
-/// Linux: another one after each start of the machine.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Which ledger: a copy has the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +42,11 @@ pub struct LedgerId(#[serde(with = "slots::hex16")] pub [u8; 16]);
 /// One run of one cosigner: no two have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder(#[serde(with = "slots::hex16")] pub [u8; 16]);
+
+impl Holder {
+    /// In the anchor of a ledger that a tool has made and no cosigner has held.
+    pub const NOBODY: Self = Self([0; 16]);
+}
 
 /// The highest of all validators that was decided since the anchor was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -109,8 +120,6 @@ pub struct Mark {
     pub alive_at_s: u64,
     /// Whether the process ended in an orderly way.
     pub ended: bool,
-    /// The machine's start.
-    pub boot_id: String,
     /// The anchor's own inode: a copy of the file has another.
     pub inode: u64,
 }
@@ -166,7 +175,8 @@ pub struct Anchor {
     /// The number of the last record written.
     sequence: u64,
     inode: u64,
-    boot_id: String,
+    /// When the file was last changed before it was opened, in seconds since 1970.
+    changed_s: i64,
 }
 
 impl Anchor {
@@ -193,6 +203,7 @@ impl Anchor {
             .open(path)
             .map_err(failed)?;
         lock(&file, path, wait)?;
+        let changed_s = file.metadata().map_err(failed)?.ctime();
         slots::allocate(&file).map_err(failed)?;
         sync_directory(path).map_err(failed)?;
         let (found, sequence) = slots::read(&file).map_err(failed)?;
@@ -203,7 +214,7 @@ impl Anchor {
             found,
             sequence,
             inode,
-            boot_id: boot_id(),
+            changed_s,
         })
     }
 
@@ -219,10 +230,10 @@ impl Anchor {
         mark.inode == self.inode
     }
 
-    /// Whether the machine has not been started anew since the mark.
+    /// When the file was last changed before it was opened, in seconds since 1970.
     #[must_use]
-    pub fn is_of_this_boot(&self, mark: &Mark) -> bool {
-        mark.boot_id == self.boot_id
+    pub const fn changed_s(&self) -> i64 {
+        self.changed_s
     }
 
     /// The mark of a process that lives now, in this file, on this machine.
@@ -237,7 +248,6 @@ impl Anchor {
             server: None,
             alive_at_s: now_s(),
             ended: false,
-            boot_id: self.boot_id.clone(),
             inode: self.inode,
         }
     }
@@ -264,13 +274,6 @@ pub(crate) fn now_s() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs()
-}
-
-fn boot_id() -> String {
-    // Without one (not Linux) every start looks like one of the same boot.
-    fs::read_to_string(BOOT_ID)
-        .map(|text| text.trim().to_owned())
-        .unwrap_or_default()
 }
 
 fn lock(file: &File, path: &Path, wait: Duration) -> Result<(), AnchorError> {

@@ -1,6 +1,13 @@
 //! One database per cosigner: opened, bound to one chain, and migrated before anything uses it.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use duty::Root;
 
@@ -105,6 +112,42 @@ pub enum DatabaseError {
     },
 }
 
+/// The number of the ledger's last commit that this process knows of, whoever made it: a server
+/// whose ledger has a lower one holds an older state of it. Shared by all clones of a database.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known {
+    commits: Arc<AtomicU64>,
+    /// Also of those orders and imports of which it is not known whether they were committed.
+    tried: Arc<AtomicU64>,
+}
+
+impl Known {
+    /// A commit was made, or is known of from the anchor.
+    pub(crate) fn at_least(&self, commits: u64) {
+        self.commits.fetch_max(commits, Ordering::Relaxed);
+    }
+
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    /// A commit of an order or an import is about to be tried. Whatever becomes of it, the numbers
+    /// of all later ones must be beyond: a server that has it and lacks those must count less.
+    pub(crate) fn try_at(&self, commits: u64) {
+        self.tried.fetch_max(commits, Ordering::Relaxed);
+    }
+
+    /// The highest number that a commit was tried with, or is known with.
+    pub(crate) fn tried(&self) -> u64 {
+        self.tried.load(Ordering::Relaxed).max(self.commits())
+    }
+
+    /// The ledger was put back and is taken as it is: what was known is known no more.
+    pub(crate) fn forget(&self) {
+        self.commits.store(0, Ordering::Relaxed);
+    }
+}
+
 /// An open database with the current schema, bound to one chain. Cheap to clone.
 #[derive(Clone)]
 pub enum Database {
@@ -114,7 +157,27 @@ pub enum Database {
     Postgres(PostgresDatabase),
 }
 
+impl SqliteDatabase {
+    pub(crate) const fn known(&self) -> &Known {
+        &self.known
+    }
+}
+
+impl PostgresDatabase {
+    pub(crate) const fn known(&self) -> &Known {
+        &self.known
+    }
+}
+
 impl Database {
+    /// What is known of the ledger's commits.
+    pub(crate) const fn known(&self) -> &Known {
+        match self {
+            Self::Sqlite(database) => &database.known,
+            Self::Postgres(database) => &database.known,
+        }
+    }
+
     /// Opens the database, applies the migrations it lacks, and binds it to the chain: the first
     /// opening writes the root, later ones must bring the same.
     ///

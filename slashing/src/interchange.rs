@@ -285,10 +285,12 @@ where
     let (staged, progress) = reading
         .await
         .map_err(|error| ImportError::Read(error.to_string()))??;
-    match database {
+    let (imported, counted) = match database {
         Database::Sqlite(database) => sqlite::import(database, staged, progress).await,
         Database::Postgres(database) => postgres::import(database, staged, progress).await,
-    }
+    }?;
+    counted.committed(database);
+    Ok(imported)
 }
 
 /// Exports the ledger, or these validators of it, as of one commit. Without `Ok` the file is not

@@ -11,10 +11,11 @@ use parking_lot::Mutex;
 use tokio::{
     sync::{Semaphore, oneshot},
     task::JoinHandle,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use crate::{
+    anchor::Highest,
     database::{Database, DatabaseError},
     rules::{self, Conflict},
 };
@@ -49,6 +50,9 @@ pub mod sqlite;
 
 /// How long a start waits for what an operator has ordered: nobody asks anything yet.
 const START_WAIT: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether another has taken the ledger.
+const LOST_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A claim to be decided.
 pub struct Ask {
@@ -162,6 +166,9 @@ pub struct LedgerLimits {
     /// How long databases that hold an older state of the ledger are passed over, for one of their
     /// servers that holds the current one, before the ledger quarantines itself.
     pub stale_wait: Duration,
+    /// How long a holder of the ledger that says nothing counts as alive: several times as long as
+    /// the two seconds after which it says something.
+    pub holder_wait: Duration,
 }
 
 impl Default for LedgerLimits {
@@ -171,6 +178,7 @@ impl Default for LedgerLimits {
             batch_max: 128,
             queue_max: 16_384,
             stale_wait: Duration::from_secs(5),
+            holder_wait: Duration::from_secs(10),
         }
     }
 }
@@ -259,7 +267,7 @@ impl Ledger {
     }
 
     /// Takes up what an operator has ordered ([`crate::administration`]). When it returns, the
-    /// orders that were committed before are in force.
+    /// orders that were committed before are in force, and the anchor counts them.
     ///
     /// # Errors
     /// [`Unavailable`] within `ledger_wait`.
@@ -268,9 +276,24 @@ impl Ledger {
     }
 
     async fn load_orders(&self, wait: Duration) -> Result<(), Unavailable> {
-        let (orders, frozen) = self.reader.orders(wait).await?;
-        self.lease.note_orders(&orders, frozen);
+        let ordered = self.reader.orders(wait).await?;
+        let counted = self.lease.count(ordered.commits, None, Highest::default());
+        counted
+            .await
+            .map_err(|error| Unavailable::Failed(error.to_string()))?;
+        self.lease.note_orders(&ordered.orders, ordered.frozen);
         Ok(())
+    }
+
+    /// Returns, with its name, when another cosigner has taken the ledger: this process decides
+    /// nothing any more, and is best started anew.
+    pub async fn lost(&self) -> String {
+        loop {
+            if let Some(name) = self.state().taken_by {
+                return name;
+            }
+            sleep(LOST_LOOK_EVERY).await;
+        }
     }
 
     /// Ends in an orderly way: nothing is decided any more, what is under way is, and the anchor

@@ -9,6 +9,7 @@ use std::{
 
 use cosigner::package::Package;
 use duty::PublicKey;
+use slashing::anchor::{Anchor, Found};
 use tempfile::TempDir;
 use threshold::{CommitteeSize, ShareIndex};
 
@@ -81,6 +82,17 @@ impl Options {
             absent: Vec::new(),
             spare: Vec::new(),
         }
+    }
+}
+
+/// Makes a copied anchor one of its own: a copy is told from the file that was written.
+fn adopt(path: &Path) {
+    let mut anchor = Anchor::open(path).unwrap();
+    if let Found::Mark(copied) = anchor.found().clone() {
+        let mut mark = anchor.mark(copied.ledger_id, copied.holder, copied.commits);
+        mark.highest = copied.highest;
+        mark.ended = true;
+        anchor.write(mark).unwrap();
     }
 }
 
@@ -170,6 +182,7 @@ impl Prepared {
                     &format!(":{port}\""),
                 );
             fs::write(home.join("cosigner.toml"), config).unwrap();
+            adopt(&home.join("ledger.anchor"));
         }
         Self {
             dir,

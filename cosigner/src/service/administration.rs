@@ -81,9 +81,8 @@ impl Administration for Service {
             true => (Freezing::Freeze, "frozen"),
             false => (Freezing::Release, "released"),
         };
-        let changes = administration::freeze(self.parts.ledger.database(), whom, freezing)
-            .await
-            .map_err(failed)?;
+        let order = administration::freeze(self.parts.ledger.database(), whom.clone(), freezing);
+        let changes = order.await.map_err(failed)?;
         let (all, changed) = (request.all, changes.changed);
         tracing::warn!(
             by,
@@ -91,9 +90,19 @@ impl Administration for Service {
             changed,
             "an operator's order: validators are {done}"
         );
+        let state = self.in_force(COMMITTED).await?;
+        let frozen = self.parts.ledger.frozen();
+        // What another operator has ordered meanwhile is not confirmed to this one.
+        let shown = match &whom {
+            Whom::Everyone => state.all_frozen == request.frozen,
+            Whom::These(keys) => keys
+                .iter()
+                .all(|key| frozen.validators.contains(key) == request.frozen),
+        };
+        confirmed(shown)?;
         Ok(Response::new(FreezeReply {
             changed,
-            state: Some(self.in_force(COMMITTED).await?),
+            state: Some(state),
         }))
     }
 
@@ -112,9 +121,9 @@ impl Administration for Service {
             .await
             .map_err(failed)?;
         tracing::warn!(by, epoch, slot, "an operator's order: signing stops there");
-        Ok(Response::new(StopAtReply {
-            state: Some(self.in_force(COMMITTED).await?),
-        }))
+        let state = self.in_force(COMMITTED).await?;
+        confirmed((state.stop_epoch, state.stop_slot) == (epoch, slot))?;
+        Ok(Response::new(StopAtReply { state: Some(state) }))
     }
 
     async fn raise(&self, request: Request<RaiseRequest>) -> Result<Response<RaiseReply>, Status> {
@@ -140,6 +149,7 @@ impl Administration for Service {
             raised,
             "an operator's order: ratchets are raised"
         );
+        self.in_force(COMMITTED).await?;
         Ok(Response::new(RaiseReply {
             raised,
             unchanged: changes.unchanged,
@@ -193,6 +203,8 @@ impl Administration for Service {
             minified,
             "an operator has imported a history"
         );
+        self.in_force("the history is imported, but not in force: ask again: ")
+            .await?;
         let named = imported.minified.iter().take(MINIFIED_MAX);
         Ok(Response::new(ImportHistoryReply {
             validators,
@@ -204,7 +216,13 @@ impl Administration for Service {
 }
 
 /// What an operator must know of an order that was carried out in the database and not here.
-const COMMITTED: &str = "the order is committed, but may not be in force yet, so ask again: ";
+const COMMITTED: &str = "the order is committed, but not in force: ask again: ";
+
+/// Whether what this process goes by shows what was ordered.
+fn confirmed(shown: bool) -> Result<(), Status> {
+    let other = || Status::unavailable(format!("{COMMITTED}the ledger says another thing now"));
+    shown.then_some(()).ok_or_else(other)
+}
 
 impl Service {
     /// Takes up what was committed, and says what is true now.

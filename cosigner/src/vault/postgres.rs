@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use duty::PublicKey;
 use slashing::{
+    administration::{Counted, postgres::count_in},
     database::PostgresDatabase,
     interchange::postgres::import_in,
     ledger::{InitialHistory, postgres::register},
@@ -132,7 +133,7 @@ pub(super) async fn add(
     database: &PostgresDatabase,
     rows: Vec<ShareRow>,
     past: Past,
-) -> Result<(), VaultError> {
+) -> Result<Counted, VaultError> {
     let named = validators(&rows)?;
     let (history, file) = past.split();
     within(IMPORT_WAIT, async {
@@ -153,7 +154,9 @@ pub(super) async fn add(
         for row in &rows {
             add_one(&transaction, row, generation, &history).await?;
         }
-        Ok(transaction.commit().await?)
+        let counted = count_in(&transaction, database).await?;
+        transaction.commit().await?;
+        Ok(counted)
     })
     .await
 }

@@ -3,6 +3,7 @@
 use duty::PublicKey;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 use slashing::{
+    administration::{Counted, sqlite::count_in},
     database::SqliteDatabase,
     interchange::sqlite::import_in,
     ledger::{InitialHistory, sqlite::register},
@@ -102,9 +103,10 @@ pub(super) async fn add(
     database: &SqliteDatabase,
     rows: Vec<ShareRow>,
     past: Past,
-) -> Result<(), VaultError> {
+) -> Result<Counted, VaultError> {
     let validators = validators(&rows)?;
     let (history, file) = past.split();
+    let ledger = database.clone();
     call(database, move |connection| {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if let Some((path, staged)) = file {
@@ -114,7 +116,9 @@ pub(super) async fn add(
         for row in rows {
             add_one(&transaction, &row, generation, &history)?;
         }
-        Ok(transaction.commit()?)
+        let counted = count_in(&transaction, &ledger)?;
+        transaction.commit()?;
+        Ok(counted)
     })
     .await
 }

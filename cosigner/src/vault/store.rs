@@ -72,8 +72,10 @@ pub(super) async fn add(
     rows: Vec<ShareRow>,
     past: Past,
 ) -> Result<(), VaultError> {
-    match database {
+    let counted = match database {
         Database::Sqlite(database) => sqlite::add(database, rows, past).await,
         Database::Postgres(database) => postgres::add(database, rows, past).await,
-    }
+    }?;
+    counted.committed(database);
+    Ok(())
 }

@@ -143,6 +143,8 @@ async fn check_life(two: Two) {
         .verify_partial(report.index, order.signing_root(), &partial)
         .unwrap();
 
+    let state = || slashing::administration::state(&two.cosigner);
+    let commits = state().await.unwrap().commits;
     let first = vault.listing().generation;
     two.import(vec![newcomer().0, newcomer().0]).await.unwrap();
     assert_eq!(
@@ -152,6 +154,8 @@ async fn check_life(two: Two) {
             added: 2
         }
     );
+    // Once for both: an import is one change of the ledger.
+    assert_eq!(state().await.unwrap().commits, commits + (1 << 20));
     let listing = vault.listing();
     assert!(listing.generation > first && listing.reports[0] == report);
     drop(vault);

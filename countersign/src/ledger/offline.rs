@@ -15,13 +15,13 @@ use cosigner::config::Settings;
 use indicatif::ProgressBar;
 use slashing::{
     administration::Whom,
-    interchange::{self, MergeError, Progress, Step},
+    interchange::{self, ImportError, MergeError, Progress, Step},
 };
 
 use super::{
     files::{Destination, Existing, Output},
     history::length_of,
-    orders::open,
+    orders::{count, open},
     screen::{Screen, Unit},
     words,
 };
@@ -39,7 +39,7 @@ pub(super) async fn export(
     let place = Destination::at(out);
     let output = Shared::new(place.open(existing)?);
     let _waiting = GiveUp::of(Some(output.clone()));
-    let database = open(settings).await?;
+    let (database, _unchanged) = open(settings).await?;
     let root = settings.genesis_validators_root;
     let validators = match whom {
         Whom::Everyone => None,
@@ -66,7 +66,7 @@ pub(super) async fn export(
 /// If the file cannot be read or taken, which says what was changed.
 pub(super) async fn import(settings: &Settings, file: &Path) -> anyhow::Result<()> {
     let length = length_of(file)?;
-    let database = open(settings).await?;
+    let (database, expected) = open(settings).await?;
     let screen = Screen::new(Destination::at(file).lines());
     let (reading, keeping) = (
         screen.bar("reading", Unit::Bytes),
@@ -80,7 +80,15 @@ pub(super) async fn import(settings: &Settings, file: &Path) -> anyhow::Result<(
     let imported = interchange::import(&database, root, reader, progress).await;
     reading.finish_and_clear();
     keeping.finish_and_clear();
-    let imported = imported?;
+    let imported = match imported {
+        // Ratchets were raised: that is not to be lost unnoticed either.
+        Err(error @ ImportError::Incomplete(_)) => {
+            count(expected, &database).await?;
+            return Err(error.into());
+        }
+        imported => imported?,
+    };
+    count(expected, &database).await?;
     let minified: Vec<String> = imported.minified.iter().map(ToString::to_string).collect();
     let (validators, entries) = (imported.validators, imported.entries);
     screen.say(&words::imported_of(

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use cosigner::config::Settings;
 use slashing::{
     Database, DatabaseConfig,
     administration::{self, Freezing, Standing, Stop, Whom},
+    anchor::offline::{self, Expected},
     rules::Watermark,
 };
 use wire::proto;
@@ -123,7 +124,7 @@ impl Order {
 
     /// Carries the order out on a cosigner's database.
     async fn write(&self, settings: &Settings) -> anyhow::Result<String> {
-        let database = open(settings).await?;
+        let (database, expected) = open(settings).await?;
         let changes = match self {
             Self::Freeze(whom, freezing) => {
                 administration::freeze(&database, whom.clone(), *freezing).await?
@@ -137,6 +138,9 @@ impl Order {
             }
             Self::Status => administration::Changes::default(),
         };
+        if *self != Self::Status {
+            count(expected, &database).await?;
+        }
         let reply = as_reply(&administration::state(&database).await?);
         let state = reply.state.unwrap_or_default();
         Ok(match self {
@@ -148,8 +152,9 @@ impl Order {
     }
 }
 
-/// The database of a cosigner's configuration, which must exist: a wrong path must not make one.
-pub(super) async fn open(settings: &Settings) -> anyhow::Result<Database> {
+/// The database of a cosigner's configuration, which must exist: a wrong path must not make one. It
+/// holds all that its anchor counts.
+pub(super) async fn open(settings: &Settings) -> anyhow::Result<(Database, Expected)> {
     let (config, root) = (&settings.config.database, settings.genesis_validators_root);
     if let DatabaseConfig::Sqlite(file) = config {
         ensure!(
@@ -159,7 +164,15 @@ pub(super) async fn open(settings: &Settings) -> anyhow::Result<Database> {
             file.path.display()
         );
     }
-    Ok(Database::open(config, root).await?)
+    let database = Database::open(config, root).await?;
+    let expected = offline::expect(&settings.anchor, &database).await?;
+    Ok((database, expected))
+}
+
+/// Counts a change in the anchor.
+pub(super) async fn count(expected: Expected, database: &Database) -> anyhow::Result<()> {
+    let counted = expected.count(database).await;
+    counted.context("the change was made, but the anchor does not count it")
 }
 
 fn heights(stop: Stop) -> (Option<u64>, Option<u64>) {

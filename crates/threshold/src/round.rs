@@ -3,7 +3,8 @@
 //! [`Round`] promises that it asks nobody to sign a slashable duty before a threshold of members
 //! has promised it under the ballot it signs under, nor later than [`SIGN_WINDOW`] after that
 //! ballot began; that it calls a request refused only if so many members refuse that it can never
-//! be signed; and that it is done by its deadline. It never decides what is safe to sign: ledgers
+//! be signed; that as many members as can be spared end no round, nor name its reason, by abstaining,
+//! in whichever order the answers come; and that it is done by its deadline. It never decides what is safe to sign: ledgers
 //! do. Time is a [`Duration`] since a start that the caller chose; chance is the caller's.
 
 mod machine;
@@ -214,10 +215,12 @@ pub struct Failure {
     pub message: String,
 }
 
-/// Why there was no answer, or no signature. In the order in which they explain the failure of
-/// several members.
+/// Why there was no answer, or no signature. The more specific first: of reasons that keep equally
+/// many members from signing, the first explains it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FailureReason {
+    /// Another message for the same duty is being signed.
+    Contended,
     /// The claim lies in the member's future.
     BeyondClock,
     /// The member's ledger may have forgotten something, and waits until that is harmless.
@@ -232,12 +235,10 @@ pub enum FailureReason {
     TooLate,
     /// The answer could not be understood, or the partial was not valid.
     Faulty,
-    /// No answer in time.
-    TimedOut,
     /// There was no connection, or it broke.
     Unreachable,
-    /// Another message for the same duty is being signed.
-    Contended,
+    /// No answer in time.
+    TimedOut,
     /// Too few members hold a share of this validator.
     TooFewShares,
     /// The deadline passed.
@@ -272,6 +273,7 @@ impl FailureReason {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Contended => "contended",
             Self::BeyondClock => "beyond_clock",
             Self::Quarantined => "quarantined",
             Self::Ledger => "ledger",
@@ -279,9 +281,8 @@ impl FailureReason {
             Self::Starting => "starting",
             Self::TooLate => "too_late",
             Self::Faulty => "faulty",
-            Self::TimedOut => "timed_out",
             Self::Unreachable => "unreachable",
-            Self::Contended => "contended",
+            Self::TimedOut => "timed_out",
             Self::TooFewShares => "too_few_shares",
             Self::Deadline => "deadline",
         }

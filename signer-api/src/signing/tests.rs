@@ -299,20 +299,43 @@ async fn a_repeat_gets_its_bytes_from_the_cosigners_until_they_freeze_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn quarantines_are_answered_at_once_and_are_no_refusals() {
+async fn more_quarantines_than_can_be_spared_are_answered_at_once_and_are_no_refusals() {
     let quarantined = Manner::Refusing(Reason::Quarantined);
-    for other in [quarantined, Manner::Refusing(Reason::Stopped)] {
+    for third in [Manner::Honest, Manner::Refusing(Reason::Stopped)] {
         let setting = Setting::new(3, 4, 1).await;
         setting.peers.behave(0, quarantined);
-        setting.peers.behave(1, other);
+        setting.peers.behave(1, quarantined);
+        setting.peers.behave(2, third);
         let began = Instant::now();
         let outcome = setting.sign(0, attestation(10, 1)).await;
         assert_eq!(unavailable(outcome), FailureReason::Quarantined);
-        assert!(began.elapsed() < Duration::from_secs(1), "{other:?}");
+        assert!(began.elapsed() < Duration::from_secs(1), "{third:?}");
         // It is over: nothing was lost.
         setting.peers.behave(0, Manner::Honest);
+        setting.peers.behave(1, Manner::Honest);
         setting.signed(0, attestation(10, 1)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_quarantine_neither_hides_a_stop_nor_names_an_outage() {
+    let setting = Setting::new(3, 4, 1).await;
+    let behave = |others| {
+        setting
+            .peers
+            .behave(0, Manner::Refusing(Reason::Quarantined));
+        for position in 1..4 {
+            setting.peers.behave(position, Manner::Refusing(others));
+        }
+    };
+    behave(Reason::Stopped);
+    for target in 10..40 {
+        let outcome = setting.sign(0, attestation(target, 1)).await;
+        assert_eq!(refused(outcome), RefusalReason::Stopped);
+    }
+    behave(Reason::Ledger);
+    let outcome = setting.sign(0, attestation(50, 1)).await;
+    assert_eq!(unavailable(outcome), FailureReason::Ledger);
 }
 
 #[tokio::test(flavor = "multi_thread")]

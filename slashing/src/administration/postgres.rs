@@ -4,15 +4,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use duty::PublicKey;
 use tokio::time::timeout;
-use tokio_postgres::{Client, Error, Row, types::Type};
+use tokio_postgres::{
+    Client, Error, GenericClient, Row, Transaction,
+    types::{ToSql, Type},
+};
 
 use super::{
-    AdministrationError, Changes, Corrupt, Freezing, Heights, ORDER_WAIT, Order, Standing,
-    StandingRow, Stop, Whom, changes, column,
+    AdministrationError, Changes, Corrupt, Counted, Freezing, Heights, ORDER_STEP, ORDER_WAIT,
+    Order, Standing, StandingRow, Stop, Uncounted, Whom, changes, column,
 };
 use crate::{
     database::{
-        PostgresDatabase,
+        Known, PostgresDatabase,
         postgres::{Connection, clause},
     },
     rules::Watermark,
@@ -75,12 +78,15 @@ pub(crate) const RAISE_EVERYONE: &str = raise!("raise_everyone", "");
 /// $4 validators
 const RAISE_THESE: &str = raise!("raise_these", " AND validator = ANY($4)");
 
-/// The last statement of every order: decisions wait for this row, and not for the others.
-const COUNT_ORDER: &str = "/* count_order */ UPDATE standing SET orders = orders + 1";
+/// $1 by how much commits leap, $2 commits known of, $3 the highest number tried. The last statement of every order and import:
+/// decisions wait for this row, and not for the others.
+const COUNT_ORDER: &str = "/* count_order */
+UPDATE standing SET orders = orders + 1, commits = greatest(commits, $3) + $1
+WHERE commits >= $2 RETURNING commits";
 
 const READ_STANDING: &str = "/* read_standing */
-SELECT ledger_id, holder_name, commits, quarantined_until, stop_epoch, stop_slot, frozen_all,
-    orders, (SELECT count(*) FROM ratchets WHERE disabled), (SELECT count(*) FROM ratchets)
+SELECT ledger_id, holder, holder_name, commits, quarantined_until, stop_epoch, stop_slot,
+    frozen_all, orders, (SELECT count(*) FROM ratchets WHERE disabled), (SELECT count(*) FROM ratchets)
 FROM standing";
 
 /// How an order failed.
@@ -92,6 +98,8 @@ enum Failed {
     Corrupt(#[from] Corrupt),
     #[error("a statement wrote other rows than it was given")]
     Count,
+    #[error(transparent)]
+    Uncounted(#[from] Uncounted),
     #[error("the server warned: {0}")]
     Warned(String),
     #[error("these validators are unknown")]
@@ -115,18 +123,20 @@ pub(super) async fn state(database: &PostgresDatabase) -> Result<Standing, Admin
 pub(super) async fn carry_out(
     database: &PostgresDatabase,
     order: &Order,
-) -> Result<Changes, AdministrationError> {
+) -> Result<(Changes, Counted), AdministrationError> {
     let commit_sent = AtomicBool::new(false);
     let working = async {
         let connection = database.connect().await.map_err(unavailable)?;
-        let done = transact(&connection, order, &commit_sent).await;
+        let done = transact(&connection, order, database.known(), &commit_sent).await;
         // A connection that was warned ends, which says less than the warning.
         let warned = |failed| connection.take_warning().map_or(failed, Failed::Warned);
         done.map_err(warned).map_err(|failed| match failed {
             Failed::Unknown(validators) => AdministrationError::Unknown(validators),
-            Failed::Database(_) | Failed::Corrupt(_) | Failed::Count | Failed::Warned(_) => {
-                why(&commit_sent, &failed)
-            }
+            Failed::Database(_)
+            | Failed::Corrupt(_)
+            | Failed::Count
+            | Failed::Uncounted(_)
+            | Failed::Warned(_) => why(&commit_sent, &failed),
         })
     };
     timeout(ORDER_WAIT, working)
@@ -149,8 +159,9 @@ fn unavailable(problem: impl ToString) -> AdministrationError {
 async fn transact(
     connection: &Connection,
     order: &Order,
+    known: &Known,
     commit_sent: &AtomicBool,
-) -> Result<Changes, Failed> {
+) -> Result<(Changes, Counted), Failed> {
     let client = &connection.client;
     let unwarned = || match connection.take_warning() {
         None => Ok(()),
@@ -174,12 +185,44 @@ async fn transact(
         Order::Stop(stop) => stop_at(client, *stop).await?,
         Order::Raise(whom, watermark) => raise(client, whom, watermark).await?,
     };
-    one(client.execute_typed(COUNT_ORDER, &[]).await?)?;
+    let counted = count(client, known).await?;
     unwarned()?;
     commit_sent.store(true, Ordering::Relaxed);
     client.batch_execute(COMMIT).await?;
     unwarned()?;
-    Ok(changes)
+    Ok((changes, counted))
+}
+
+/// Counts a change among the ledger's commits, as the last statement of the caller's transaction:
+/// decisions wait from here to its end. The caller must heed the server's warnings, and say after
+/// COMMIT that it was [`Counted::committed`].
+///
+/// # Errors
+/// [`Uncounted`]; the transaction must then be rolled back.
+pub async fn count_in(
+    transaction: &Transaction<'_>,
+    database: &PostgresDatabase,
+) -> Result<Counted, Uncounted> {
+    count(transaction, database.known()).await
+}
+
+pub(crate) async fn count(
+    client: &impl GenericClient,
+    known: &Known,
+) -> Result<Counted, Uncounted> {
+    let failed = |error: Error| Uncounted::Failed(clause(&error));
+    // Both came from a column.
+    let [held, tried] =
+        [known.commits(), known.tried()].map(|number| i64::try_from(number).unwrap_or(i64::MAX));
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
+        (&ORDER_STEP, Type::INT8),
+        (&held, Type::INT8),
+        (&tried, Type::INT8),
+    ];
+    let rows = client.query_typed(COUNT_ORDER, &parameters).await;
+    let rows = rows.map_err(failed)?;
+    let row = rows.first().ok_or(Uncounted::Older(known.commits()))?;
+    Counted::read(row.try_get(0).map_err(failed)?, known)
 }
 
 async fn freeze(client: &Client, whom: &Whom, freezing: Freezing) -> Result<Changes, Failed> {
@@ -290,15 +333,16 @@ fn validator(row: &Row) -> Result<PublicKey, Failed> {
 fn standing(row: &Row) -> Result<Standing, Failed> {
     let row = StandingRow {
         ledger_id: row.try_get(0)?,
-        holder_name: row.try_get(1)?,
-        commits: row.try_get(2)?,
-        quarantined_until: row.try_get(3)?,
-        stop_epoch: row.try_get(4)?,
-        stop_slot: row.try_get(5)?,
-        frozen_all: row.try_get(6)?,
-        orders: row.try_get(7)?,
-        frozen: row.try_get(8)?,
-        validators: row.try_get(9)?,
+        holder: row.try_get(1)?,
+        holder_name: row.try_get(2)?,
+        commits: row.try_get(3)?,
+        quarantined_until: row.try_get(4)?,
+        stop_epoch: row.try_get(5)?,
+        stop_slot: row.try_get(6)?,
+        frozen_all: row.try_get(7)?,
+        orders: row.try_get(8)?,
+        frozen: row.try_get(9)?,
+        validators: row.try_get(10)?,
     };
     Ok(Standing::try_from(row)?)
 }

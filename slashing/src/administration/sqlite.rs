@@ -4,15 +4,19 @@ use std::collections::BTreeSet;
 
 use duty::PublicKey;
 use rusqlite::{
-    Connection, Error, ErrorCode, Row, Transaction, TransactionBehavior, named_params, params,
+    Connection, Error, ErrorCode, OptionalExtension as _, Row, Transaction, TransactionBehavior,
+    named_params, params,
 };
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{
-    AdministrationError, Changes, Corrupt, Freezing, Heights, ORDER_WAIT, Order, Standing,
-    StandingRow, Stop, Whom, changes, column,
+    AdministrationError, Changes, Corrupt, Counted, Freezing, Heights, ORDER_STEP, ORDER_WAIT,
+    Order, Standing, StandingRow, Stop, Uncounted, Whom, changes, column,
 };
-use crate::{database::SqliteDatabase, rules::Watermark};
+use crate::{
+    database::{Known, SqliteDatabase},
+    rules::Watermark,
+};
 
 /// The pause after the database said that another process writes.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
@@ -67,11 +71,15 @@ const RAISE_THESE: &str = raise!(
     " AND validator IN (SELECT unhex(substr(value, 3)) FROM json_each(:validators))"
 );
 
-const COUNT_ORDER: &str = "/* count_order */ UPDATE standing SET orders = orders + 1";
+/// ?1 by how much commits leap, ?2 commits known of, ?3 the highest number tried. The last statement
+/// of every order and import.
+const COUNT_ORDER: &str = "/* count_order */
+UPDATE standing SET orders = orders + 1, commits = max(commits, ?3) + ?1
+WHERE commits >= ?2 RETURNING commits";
 
 const READ_STANDING: &str = "/* read_standing */
-SELECT ledger_id, holder_name, commits, quarantined_until, stop_epoch, stop_slot, frozen_all,
-    orders, (SELECT count(*) FROM ratchets WHERE disabled), (SELECT count(*) FROM ratchets)
+SELECT ledger_id, holder, holder_name, commits, quarantined_until, stop_epoch, stop_slot,
+    frozen_all, orders, (SELECT count(*) FROM ratchets WHERE disabled), (SELECT count(*) FROM ratchets)
 FROM standing";
 
 /// How an order failed.
@@ -83,6 +91,8 @@ enum Failed {
     Corrupt(#[from] Corrupt),
     #[error("a statement wrote other rows than it was given")]
     Count,
+    #[error(transparent)]
+    Uncounted(#[from] Uncounted),
     #[error("these validators are unknown")]
     Unknown(Vec<PublicKey>),
     /// COMMIT failed: the log may have it nevertheless.
@@ -102,7 +112,7 @@ impl From<Failed> for AdministrationError {
         match failed {
             Failed::Unknown(validators) => Self::Unknown(validators),
             Failed::InDoubt(reason) => Self::InDoubt(reason),
-            Failed::Database(_) | Failed::Corrupt(_) | Failed::Count => {
+            Failed::Database(_) | Failed::Corrupt(_) | Failed::Count | Failed::Uncounted(_) => {
                 Self::Unavailable(failed.to_string())
             }
         }
@@ -124,13 +134,13 @@ pub(super) async fn state(database: &SqliteDatabase) -> Result<Standing, Adminis
 pub(super) async fn carry_out(
     database: &SqliteDatabase,
     order: Order,
-) -> Result<Changes, AdministrationError> {
+) -> Result<(Changes, Counted), AdministrationError> {
     let deadline = Instant::now() + ORDER_WAIT;
     loop {
-        let order = order.clone();
-        let call = database.call(move |connection| transact(connection, &order));
+        let (order, known) = (order.clone(), database.known().clone());
+        let call = database.call(move |connection| transact(connection, &order, &known));
         match call.await {
-            Ok(Ok(changes)) => return Ok(changes),
+            Ok(Ok(done)) => return Ok(done),
             Ok(Err(failed)) if failed.is_busy() && Instant::now() < deadline => {
                 sleep(BUSY_PAUSE).await;
             }
@@ -141,7 +151,11 @@ pub(super) async fn carry_out(
 }
 
 /// `BEGIN … COMMIT`.
-fn transact(connection: &mut Connection, order: &Order) -> Result<Changes, Failed> {
+fn transact(
+    connection: &mut Connection,
+    order: &Order,
+    known: &Known,
+) -> Result<(Changes, Counted), Failed> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let these = order.whom().map(json);
     if let Some(these) = &these {
@@ -161,11 +175,37 @@ fn transact(connection: &mut Connection, order: &Order) -> Result<Changes, Faile
         Order::Stop(stop) => stop_at(&transaction, *stop)?,
         Order::Raise(whom, watermark) => raise(&transaction, whom, watermark)?,
     };
-    one(transaction.execute(COUNT_ORDER, [])?)?;
+    let counted = count(&transaction, known)?;
     transaction
         .commit()
         .map_err(|error| Failed::InDoubt(error.to_string()))?;
-    Ok(changes)
+    Ok((changes, counted))
+}
+
+/// Counts a change among the ledger's commits, as the last statement of the caller's transaction,
+/// which must have begun as `IMMEDIATE`. After COMMIT the caller says that it was
+/// [`Counted::committed`].
+///
+/// # Errors
+/// [`Uncounted`]; the transaction must then be rolled back.
+pub fn count_in(
+    transaction: &Transaction<'_>,
+    database: &SqliteDatabase,
+) -> Result<Counted, Uncounted> {
+    count(transaction, database.known())
+}
+
+pub(crate) fn count(transaction: &Transaction<'_>, known: &Known) -> Result<Counted, Uncounted> {
+    // Both came from a column.
+    let [held, tried] =
+        [known.commits(), known.tried()].map(|number| i64::try_from(number).unwrap_or(i64::MAX));
+    let parameters = params![ORDER_STEP, held, tried];
+    let counted = transaction.query_row(COUNT_ORDER, parameters, |row| row.get(0));
+    let counted = counted.optional();
+    match counted.map_err(|error| Uncounted::Failed(error.to_string()))? {
+        Some(commits) => Counted::read(commits, known),
+        None => Err(Uncounted::Older(known.commits())),
+    }
 }
 
 fn freeze(
@@ -244,14 +284,15 @@ const fn one(written: usize) -> Result<(), Failed> {
 fn standing(row: &Row<'_>) -> rusqlite::Result<StandingRow> {
     Ok(StandingRow {
         ledger_id: row.get(0)?,
-        holder_name: row.get(1)?,
-        commits: row.get(2)?,
-        quarantined_until: row.get(3)?,
-        stop_epoch: row.get(4)?,
-        stop_slot: row.get(5)?,
-        frozen_all: row.get(6)?,
-        orders: row.get(7)?,
-        frozen: row.get(8)?,
-        validators: row.get(9)?,
+        holder: row.get(1)?,
+        holder_name: row.get(2)?,
+        commits: row.get(3)?,
+        quarantined_until: row.get(4)?,
+        stop_epoch: row.get(5)?,
+        stop_slot: row.get(6)?,
+        frozen_all: row.get(7)?,
+        orders: row.get(8)?,
+        frozen: row.get(9)?,
+        validators: row.get(10)?,
     })
 }

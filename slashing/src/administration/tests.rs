@@ -116,6 +116,8 @@ async fn validators_are_frozen_and_released_one_by_one() {
             assert_eq!(disabled(&ratchets(&place).await), frozen);
             let after = state(&database).await.unwrap();
             assert_eq!(after.orders, before.orders + 1);
+            assert_eq!(after.commits, before.commits + (1 << 20));
+            assert_eq!(database.known().commits(), after.commits);
             assert_eq!(usize::try_from(after.frozen), Ok(frozen.len()));
             assert!(!after.all_frozen);
         }

@@ -9,9 +9,14 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::timeout,
 };
-use tokio_postgres::{AsyncMessage, Client, Config, Socket, error::Severity, tls::MakeTlsConnect};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Socket,
+    error::Severity,
+    tls::MakeTlsConnect,
+    types::{ToSql, Type},
+};
 
-use super::{DatabaseError, PostgresConfig, same_chain};
+use super::{DatabaseError, Known, PostgresConfig, same_chain};
 use hosts::Any;
 use pool::Pool;
 use schema::{READ_CHAIN, bind, migrate};
@@ -46,6 +51,7 @@ pub struct PostgresDatabase {
     server: Arc<Server>,
     pool: Pool,
     genesis_validators_root: Root,
+    pub(super) known: Known,
 }
 
 impl PostgresDatabase {
@@ -71,10 +77,12 @@ impl PostgresDatabase {
         })
         .await
         .map_err(|_| DatabaseError::Unavailable("migrations took too long".to_owned()))??;
+        let known = Known::default();
         Ok(Self {
-            pool: Pool::new(Arc::clone(&server))?,
+            pool: Pool::new(Arc::clone(&server), known.clone())?,
             server,
             genesis_validators_root,
+            known,
         })
     }
 
@@ -84,9 +92,10 @@ impl PostgresDatabase {
         migrate(&mut connection.client).await
     }
 
-    /// A connection of the ledger's own, to a server that still holds this chain's ledger.
+    /// A connection of the ledger's own, to a server that still holds this chain's ledger, with every
+    /// commit that is known of.
     pub(crate) async fn connect(&self) -> Result<Connection, DatabaseError> {
-        let (connection, ()) = self.connect_where(&Any).await?;
+        let (connection, ()) = self.connect_where(&NotOlder(&self.known)).await?;
         Ok(connection)
     }
 
@@ -128,6 +137,41 @@ impl PostgresDatabase {
 }
 
 const NO_ANSWER: &str = "the server does not answer";
+
+/// $1 commits known of
+const READ_COMMITS: &str = "/* read_commits */ SELECT commits, commits >= $1 FROM standing";
+
+/// A server whose ledger holds every commit that this process knows of.
+struct NotOlder<'k>(&'k Known);
+
+impl Check for NotOlder<'_> {
+    type Passed = ();
+
+    fn check<'a>(&'a self, connection: &'a Connection) -> BoxFuture<'a, Result<(), DatabaseError>> {
+        async {
+            // A column's bound: what is known came from a column.
+            let known = i64::try_from(self.0.commits()).unwrap_or(i64::MAX);
+            let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&known, Type::INT8)];
+            let rows = connection
+                .client
+                .query_typed(READ_COMMITS, &parameters)
+                .await;
+            let row = rows.map_err(unavailable)?;
+            let row = row
+                .first()
+                .ok_or_else(|| DatabaseError::Schema("its ledger has no standing".to_owned()))?;
+            let commits: i64 = row.try_get(0).map_err(unavailable)?;
+            match row.try_get(1).map_err(unavailable)? {
+                true => Ok(()),
+                false => Err(DatabaseError::Unavailable(format!(
+                    "its ledger stands at commit {commits}, commit {known} is known of: it is an \
+                     older state"
+                ))),
+            }
+        }
+        .boxed()
+    }
+}
 
 /// A ledger's own connection: its chain, then the caller's check.
 struct OfThisChain<'c, C> {

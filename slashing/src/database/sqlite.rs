@@ -16,7 +16,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavio
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    DatabaseError, SqliteConfig,
+    DatabaseError, Known, SqliteConfig,
     migrations::{self, Applied},
     same_chain,
 };
@@ -38,6 +38,10 @@ pub struct SqliteDatabase {
     genesis_validators_root: Root,
     /// Device and inode of the file that the writer has open.
     opened: Arc<Mutex<Option<(u64, u64)>>>,
+    pub(super) known: Known,
+    /// When the file was last changed before it was opened, in seconds since 1970, if there was a
+    /// log beside it then: that log goes with no other file.
+    logged_since_s: Option<i64>,
 }
 
 /// The database's thread has ended, which only a panic in a call can bring about.
@@ -80,6 +84,7 @@ impl SqliteDatabase {
         genesis_validators_root: Root,
     ) -> Result<Self, DatabaseError> {
         let file = absolute(&config.path)?;
+        let logged_since_s = changed_beside_log(&file);
         let path = file.clone();
         let writer = Thread::start("ledger-writer", move || {
             create(&path)?;
@@ -94,6 +99,8 @@ impl SqliteDatabase {
         let reader = Thread::start("ledger-reader", move || connect(&path, Access::Read)).await?;
         Ok(Self {
             opened: Arc::new(Mutex::new(identity(&file))),
+            known: Known::default(),
+            logged_since_s,
             path: file,
             writer,
             reader,
@@ -118,6 +125,14 @@ impl SqliteDatabase {
     pub(crate) async fn reconnect(&self) -> Result<(), DatabaseError> {
         let (path, root) = (self.path.clone(), self.genesis_validators_root);
         *self.opened.lock() = identity(&path);
+        let reader_path = path.clone();
+        let reread = self.read(move |connection| {
+            // The old one would go on with a file that was replaced.
+            connect(&reader_path, Access::Read).map(|fresh| *connection = fresh)
+        });
+        reread
+            .await
+            .map_err(|error| DatabaseError::Unavailable(error.to_string()))??;
         let reconnected = self.call(move |connection| {
             let fresh = connect(&path, Access::Write)?;
             check_chain(&fresh, root)?;
@@ -132,6 +147,12 @@ impl SqliteDatabase {
 }
 
 impl SqliteDatabase {
+    /// When the file was last changed before it was opened, in seconds since 1970, if there was a
+    /// log beside it then.
+    pub(crate) const fn logged_since_s(&self) -> Option<i64> {
+        self.logged_since_s
+    }
+
     /// Whether the path still names the file that is open.
     pub(crate) fn is_in_place(&self) -> bool {
         let named = identity(&self.path);
@@ -193,6 +214,14 @@ impl Thread {
         self.calls.send(call).await.map_err(|_| ThreadEnded)?;
         value.await.map_err(|_| ThreadEnded)
     }
+}
+
+/// When the file was changed, if there is a log beside it that holds more.
+fn changed_beside_log(path: &Path) -> Option<i64> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let log = fs::metadata(log).ok()?;
+    (log.len() > 0).then_some(fs::metadata(path).ok()?.ctime())
 }
 
 fn identity(path: &Path) -> Option<(u64, u64)> {

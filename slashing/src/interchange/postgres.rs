@@ -24,9 +24,12 @@ use super::{
     },
     write::Writer,
 };
-use crate::database::{
-    PostgresDatabase,
-    postgres::{Connection, clause},
+use crate::{
+    administration::{Counted, Uncounted, postgres::count as count_order},
+    database::{
+        PostgresDatabase,
+        postgres::{Connection, clause},
+    },
 };
 
 /// How long one statement may take, waiting for the server, for rows or for replicas included.
@@ -123,6 +126,8 @@ enum Failed {
     Database(#[from] Error),
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
+    #[error(transparent)]
+    Uncounted(#[from] Uncounted),
     #[error("the server warned: {0}")]
     Warned(String),
     #[error("the server did not answer within {} s", STATEMENT_WAIT.as_secs())]
@@ -159,7 +164,7 @@ pub(super) async fn import<P: Fn(Progress) + Send>(
     database: &PostgresDatabase,
     staged: Staged,
     progress: P,
-) -> Result<Imported, ImportError> {
+) -> Result<(Imported, Counted), ImportError> {
     let connection = database
         .connect()
         .await
@@ -167,17 +172,21 @@ pub(super) async fn import<P: Fn(Progress) + Send>(
     let client = &connection.client;
     within(client.batch_execute(BEGIN)).await?;
     let imported = take_in(client, staged, progress).await?;
+    let counted = timeout(STATEMENT_WAIT, count_order(client, database.known()));
+    let counted = counted.await.map_err(|_| Failed::NoAnswer)?;
+    let counted = counted.map_err(Failed::from)?;
     unwarned(&connection)?;
     let committed = within(client.batch_execute(COMMIT)).await;
     committed
         .and_then(|()| unwarned(&connection))
         .map_err(|failed| ImportError::InDoubt(failed.to_string()))?;
-    Ok(imported)
+    Ok((imported, counted))
 }
 
 /// Imports what a file has about these validators within the caller's transaction, so that their
 /// keys and their histories become active together. Validators that the file names are registered
-/// by this; the others are not. The caller must heed the server's warnings.
+/// by this; the others are not. The caller must heed the server's warnings, and count the change as
+/// the last thing of its transaction ([`crate::administration::postgres::count_in`]).
 ///
 /// # Errors
 /// [`ImportError`]; the transaction must then be rolled back.

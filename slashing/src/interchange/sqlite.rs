@@ -26,7 +26,10 @@ use super::{
     spool::parse_line,
     write::Writer,
 };
-use crate::database::SqliteDatabase;
+use crate::{
+    administration::{Counted, Uncounted, sqlite::count as count_order},
+    database::{Database, SqliteDatabase},
+};
 
 /// How long one transaction is tried while others write.
 const WRITE_WAIT: Duration = Duration::from_secs(60);
@@ -92,13 +95,15 @@ enum Failed {
     Database(#[from] Error),
     #[error(transparent)]
     Corrupt(#[from] Corrupt),
+    #[error(transparent)]
+    Uncounted(#[from] Uncounted),
 }
 
 impl Failed {
     fn is_busy(&self) -> bool {
         match self {
             Self::Database(error) => error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy),
-            Self::Corrupt(_) => false,
+            Self::Corrupt(_) | Self::Uncounted(_) => false,
         }
     }
 }
@@ -113,7 +118,7 @@ pub(super) async fn import<P>(
     database: &SqliteDatabase,
     staged: Staged,
     progress: P,
-) -> Result<Imported, ImportError>
+) -> Result<(Imported, Counted), ImportError>
 where
     P: Fn(Progress) + Send + 'static,
 {
@@ -128,14 +133,20 @@ async fn store<P: Fn(Progress) + Send>(
     database: SqliteDatabase,
     mut staged: Staged,
     progress: P,
-) -> Result<Imported, ImportError> {
+) -> Result<(Imported, Counted), ImportError> {
     let entries = staged.entries;
     let rises = std::mem::take(&mut staged.rises);
-    let raised = write(&database, move |transaction| raise(transaction, &rises));
-    let raised = raised.await.map_err(|unwritten| match unwritten {
+    let known = database.known().clone();
+    let raised = write(&database, move |transaction| {
+        let raised = raise(transaction, &rises)?;
+        Ok((raised, count_order(transaction, &known)?))
+    });
+    let (raised, counted) = raised.await.map_err(|unwritten| match unwritten {
         Unwritten::Nothing(problem) => ImportError::Database(problem),
         Unwritten::InDoubt(problem) => ImportError::InDoubt(problem),
     })?;
+    // Here already: what follows may fail, and what was raised must not be lost unnoticed.
+    counted.committed(&Database::Sqlite(database.clone()));
 
     let (send, mut batches) = mpsc::channel::<Batch>(BATCHES_AHEAD);
     let reading = spawn_blocking(move || {
@@ -153,11 +164,7 @@ async fn store<P: Fn(Progress) + Send>(
     while let Some(batch) = batches.recv().await {
         let (started, length) = (Instant::now(), batch.len());
         let kept = write(&database, move |transaction| keep(transaction, &batch));
-        kept.await.map_err(|unwritten| match unwritten {
-            Unwritten::Nothing(problem) | Unwritten::InDoubt(problem) => {
-                ImportError::Incomplete(problem)
-            }
-        })?;
+        kept.await.map_err(incomplete)?;
         keeping.done = keeping.done.saturating_add(count(length));
         progress(keeping);
         // As much time for the ledger as was taken from it.
@@ -167,7 +174,20 @@ async fn store<P: Fn(Progress) + Send>(
         .await
         .map_err(|error| ImportError::Incomplete(error.to_string()))?
         .map_err(|error| ImportError::Incomplete(error.to_string()))?;
-    Ok(staged.imported(raised))
+    let known = database.known().clone();
+    let counted = write(&database, move |transaction| {
+        Ok(count_order(transaction, &known)?)
+    });
+    let counted = counted.await.map_err(incomplete)?;
+    Ok((staged.imported(raised), counted))
+}
+
+fn incomplete(unwritten: Unwritten) -> ImportError {
+    match unwritten {
+        Unwritten::Nothing(problem) | Unwritten::InDoubt(problem) => {
+            ImportError::Incomplete(problem)
+        }
+    }
 }
 
 /// One transaction on the writing thread, tried again while another process writes.
@@ -259,7 +279,9 @@ fn keep(transaction: &Transaction<'_>, batch: &Batch) -> Result<(), Failed> {
 
 /// Imports what a file has about these validators within the caller's transaction, so that their
 /// keys and their histories become active together. The transaction must have begun as
-/// `IMMEDIATE`. Validators that the file names are registered by this; the others are not.
+/// `IMMEDIATE`. Validators that the file names are registered by this; the others are not. The caller
+/// counts the change as the last thing of its transaction
+/// ([`crate::administration::sqlite::count_in`]).
 ///
 /// # Errors
 /// [`ImportError`]; the transaction must then be rolled back.

@@ -19,13 +19,13 @@ use tokio::task::spawn_blocking;
 use super::{
     LedgerLimits, Question, Refused, Unavailable,
     batch::Rule,
-    session::Authority,
+    session::{Authority, Renewal},
     standing::{Doubt, Orders, Standing},
 };
-use crate::administration::Stop;
 use crate::anchor::{
     Anchor, AnchorError, Found, Highest, Holder, LedgerId, Mark, ServerMark, now_s,
 };
+use crate::{administration::Stop, database::Known};
 
 pub(super) mod quarantine;
 
@@ -144,6 +144,8 @@ pub(super) struct Lease {
     rule: Rule,
     anchor: Arc<Mutex<Anchor>>,
     state: RwLock<State>,
+    /// Commits known of, also by whoever gives orders over the same database.
+    known: Known,
     /// The number of the last commit that was tried, whatever became of it.
     attempted: AtomicU64,
 }
@@ -155,18 +157,38 @@ impl Lease {
 
     /// For one attempt to commit.
     pub(super) fn authority(&self) -> Authority {
+        let known = self.known();
+        self.attempted
+            .fetch_max(self.known.tried().max(known), Ordering::Relaxed);
+        let before = self.attempted.fetch_add(1, Ordering::Relaxed);
         Authority {
             holder: self.holder,
             rule: self.rule,
-            number: self
-                .attempted
-                .fetch_add(1, Ordering::Relaxed)
-                .saturating_add(1),
+            number: before.saturating_add(1),
+            known,
         }
+    }
+
+    pub(super) fn renewal(&self, quarantine_is_over: bool) -> Renewal {
+        Renewal {
+            holder: self.holder,
+            quarantine_is_over,
+            known: self.known(),
+        }
+    }
+
+    /// The number of the last commit that is known of.
+    fn known(&self) -> u64 {
+        self.known.commits().max(self.state.read().commits)
     }
 
     pub(super) fn frozen(&self) -> Arc<Frozen> {
         Arc::clone(&self.state.read().frozen)
+    }
+
+    /// Whether claims are held against a clock.
+    pub(super) fn has_clock(&self) -> bool {
+        (self.time)().is_some()
     }
 
     /// Why nothing is decided at all now.
@@ -214,10 +236,11 @@ impl Lease {
         if standing.ledger_id != state.ledger_id {
             return Err(Rejection::Stale(Doubt::AnotherLedger));
         }
-        if standing.commits < state.commits {
+        let known = state.commits.max(self.known.commits());
+        if standing.commits < known {
             return Err(Rejection::Stale(Doubt::Behind {
                 ledger: standing.commits,
-                anchor: state.commits,
+                anchor: known,
             }));
         }
         match standing.holder == Some(self.holder) {
@@ -262,6 +285,7 @@ impl Lease {
             }
         })
         .await?;
+        self.known.at_least(commits);
         let mut state = self.state.write();
         state.commits = state.commits.max(commits);
         Ok(())
@@ -270,11 +294,6 @@ impl Lease {
     /// Notes where the server's log stands, after a connection was made.
     pub(super) async fn connected(&self, server: Option<ServerMark>) -> Result<(), AnchorError> {
         self.write_anchor(move |mark| mark.server = server).await
-    }
-
-    /// Says in the anchor that the process lives.
-    pub(super) async fn live(&self) -> Result<(), AnchorError> {
-        self.write_anchor(|_| {}).await
     }
 
     /// Says in the anchor that the process ends in an orderly way.

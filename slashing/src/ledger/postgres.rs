@@ -16,15 +16,12 @@ use super::{
     batch::{Committed, Past, Plan, Terms},
     columns::Corrupt,
     lease::take::Taking,
-    session::{Accept, Authority, Commit, Decided, Failure, NOT_HELD},
-    standing::{Orders, Standing},
+    session::{Accept, Authority, Commit, Decided, Failure, NOT_HELD, Renewal, Renewed},
+    standing::Standing,
 };
-use crate::{
-    anchor::Holder,
-    database::{
-        DatabaseError, PostgresDatabase,
-        postgres::{Check, Connection, clause},
-    },
+use crate::database::{
+    DatabaseError, PostgresDatabase,
+    postgres::{Check, Connection, clause},
 };
 use arrays::{HistoryArrays, RatchetArrays, keys, parse_row, validator};
 use reads::Reads;
@@ -176,18 +173,14 @@ impl Session {
     }
 
     /// Looks as well whether the server still keeps what it commits.
-    pub(super) async fn renew(
-        &mut self,
-        holder: Holder,
-        quarantine_is_over: bool,
-    ) -> Result<Option<Orders>, Failure> {
+    pub(super) async fn renew(&mut self, renewal: Renewal) -> Result<Option<Renewed>, Failure> {
         let kept = self.database.recheck(&self.connection).await;
         kept.map_err(|error| Failure::Lost(error.to_string()))?;
         self.connection.take_warning();
         let client = &self.connection.client;
         let working = async {
-            let orders = standing::renew(client, holder, quarantine_is_over).await?;
-            self.unwarned().map(|()| orders)
+            let renewed = standing::renew(client, &renewal).await?;
+            self.unwarned().map(|()| renewed)
         };
         let renewed = match timeout(RENEW_WAIT, working).await {
             Ok(renewed) => renewed,
@@ -231,7 +224,7 @@ impl Session {
         let lock: [&(dyn ToSql + Sync); 1] = [&validators];
         let (begun, held, locked) = join3(
             client.batch_execute(BEGIN),
-            standing::hold(client, &self.hold, authority.holder, authority.number),
+            standing::hold(client, &self.hold, &authority),
             client.query(&self.lock_ratchets, &lock),
         )
         .await;

@@ -42,6 +42,23 @@ pub(super) struct Authority {
     /// The commit's number, which no other attempt of any run has had: a commit that is in doubt on
     /// one server is never taken for another one on its successor.
     pub(super) number: u64,
+    /// Commits known of: a ledger with fewer was put back.
+    pub(super) known: u64,
+}
+
+/// The holder says that it lives.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Renewal {
+    pub(super) holder: Holder,
+    pub(super) quarantine_is_over: bool,
+    pub(super) known: u64,
+}
+
+/// What it learns by that.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Renewed {
+    pub(super) commits: u64,
+    pub(super) orders: Orders,
 }
 
 /// A batch that was decided. Nothing of it is given away before the anchor counts it.
@@ -60,11 +77,18 @@ pub(super) struct Commit {
     pub(super) lsn: Option<u64>,
 }
 
+/// What an operator has ordered, whom that freezes, and the commit as of which that is so.
+pub(super) struct Ordered {
+    pub(super) orders: Orders,
+    pub(super) frozen: Frozen,
+    pub(super) commits: u64,
+}
+
 /// Whether a database's ledger is one to work with; the text says why not.
 pub(super) type Accept<'a> = &'a (dyn Fn(&Standing) -> Result<(), String> + Send + Sync);
 
 /// What is said when the row `standing` names another holder.
-pub(super) const NOT_HELD: &str = "another cosigner has taken the ledger";
+pub(super) const NOT_HELD: &str = "another cosigner has taken the ledger, or it was put back";
 
 /// The worker's connection.
 pub(super) enum Session {
@@ -100,15 +124,12 @@ impl Session {
         }
     }
 
-    /// Says that the holder lives, and learns of orders. `None` if another has taken the ledger.
-    pub(super) async fn renew(
-        &mut self,
-        holder: Holder,
-        quarantine_is_over: bool,
-    ) -> Result<Option<Orders>, Failure> {
+    /// Says that the holder lives, and learns of orders. `None` if another has taken the ledger, or
+    /// it was put back.
+    pub(super) async fn renew(&mut self, renewal: Renewal) -> Result<Option<Renewed>, Failure> {
         match self {
-            Self::Sqlite(session) => session.renew(holder, quarantine_is_over).await,
-            Self::Postgres(session) => session.renew(holder, quarantine_is_over).await,
+            Self::Sqlite(session) => session.renew(renewal).await,
+            Self::Postgres(session) => session.renew(renewal).await,
         }
     }
 
@@ -176,10 +197,7 @@ impl Reader {
     }
 
     /// What an operator has ordered, and whom that freezes.
-    pub(super) async fn orders(
-        &self,
-        ledger_wait: Duration,
-    ) -> Result<(Orders, Frozen), Unavailable> {
+    pub(super) async fn orders(&self, ledger_wait: Duration) -> Result<Ordered, Unavailable> {
         match self {
             Self::Sqlite(database) => timeout(ledger_wait, sqlite::orders(database))
                 .await

@@ -13,11 +13,10 @@ use super::{
     batch::{self, Committed, Past, Plan, Row, Terms, Write},
     columns::{Columns, Corrupt, to_column, to_height, to_root},
     lease::{Frozen, take::Taking},
-    session::{Authority, Commit, Decided, Failure, NOT_HELD},
-    standing::{Orders, Standing},
+    session::{Authority, Commit, Decided, Failure, NOT_HELD, Ordered, Renewal, Renewed},
+    standing::Standing,
 };
 use crate::{
-    anchor::Holder,
     database::{DatabaseError, SqliteDatabase},
     rules::Ratchet,
 };
@@ -68,7 +67,8 @@ impl Session {
             Ok(standing) => standing.map_err(|failed| failed.to_string()),
             Err(ended) => Err(ended.to_string()),
         };
-        let standing = standing.map_err(DatabaseError::Unavailable)?;
+        let mut standing = standing.map_err(DatabaseError::Unavailable)?;
+        standing.logged_since_s = database.logged_since_s();
         Ok((Self(database), standing))
     }
 
@@ -83,15 +83,11 @@ impl Session {
         .await
     }
 
-    pub(super) async fn renew(
-        &mut self,
-        holder: Holder,
-        quarantine_is_over: bool,
-    ) -> Result<Option<Orders>, Failure> {
+    pub(super) async fn renew(&mut self, renewal: Renewal) -> Result<Option<Renewed>, Failure> {
         if !self.0.is_in_place() {
             return Err(Failure::Lost("the database's file was replaced".to_owned()));
         }
-        self.run(move |connection| standing::renew(connection, holder, quarantine_is_over))
+        self.run(move |connection| standing::renew(connection, &renewal))
             .await
     }
 
@@ -145,8 +141,7 @@ fn transact(
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(failed)?;
-    let held = standing::hold(&transaction, authority.holder, authority.number)
-        .map_err(Failed::into_failure)?;
+    let held = standing::hold(&transaction, &authority).map_err(Failed::into_failure)?;
     let held = held.ok_or_else(|| Failure::Lost(NOT_HELD.to_owned()))?;
     let terms = Terms {
         rule: authority.rule,
@@ -339,16 +334,22 @@ fn append(transaction: &Transaction<'_>, decided: &[Question]) -> Result<(), Fai
 }
 
 /// What an operator has ordered, and whom that freezes, as of one commit.
-pub(super) async fn orders(database: &SqliteDatabase) -> Result<(Orders, Frozen), Unavailable> {
+pub(super) async fn orders(database: &SqliteDatabase) -> Result<Ordered, Unavailable> {
     let call = database.read(|connection| {
         let transaction = connection.transaction()?;
-        let orders = standing::read(&transaction)?.orders;
+        let Standing {
+            orders, commits, ..
+        } = standing::read(&transaction)?;
         let validators = standing::frozen(&transaction)?;
         let frozen = Frozen {
             all: orders.frozen_all,
             validators: validators.into_iter().collect(),
         };
-        Ok((orders, frozen))
+        Ok(Ordered {
+            orders,
+            frozen,
+            commits,
+        })
     });
     match call.await {
         Ok(read) => read.map_err(|failed: Failed| Unavailable::Failed(failed.to_string())),

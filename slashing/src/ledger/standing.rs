@@ -8,12 +8,8 @@ use duty::{Claim, Epoch};
 
 use crate::{
     administration::Stop,
-    anchor::{Anchor, Found, Holder, LedgerId, ServerMark},
+    anchor::{Anchor, Found, Holder, LedgerId, ServerMark, TOUCH_GAP_S, UNCLEAN_GAP_S},
 };
-
-/// How long a machine that went down without an orderly end may have been away before what it
-/// kept counts as possibly restored: a crash and a start take less, a restored image mostly more.
-pub(super) const UNCLEAN_GAP: Duration = Duration::from_secs(60);
 
 impl Stop {
     /// Whether a claim is at or above.
@@ -49,6 +45,11 @@ pub(super) struct Standing {
     pub(super) quarantined_until: Option<Epoch>,
     pub(super) orders: Orders,
     pub(super) server: Option<ServerMark>,
+    /// When an SQLite file was last changed before it was opened, if there was a log beside it, in
+    /// seconds since 1970.
+    pub(super) logged_since_s: Option<i64>,
+    /// The row's own time, whatever its unit: it changes while a holder lives.
+    pub(super) renewed: Option<i64>,
 }
 
 /// Why a ledger may have forgotten something.
@@ -73,8 +74,10 @@ pub enum Doubt {
     LogBehind,
     /// Another cosigner has held the ledger since: what it decided is not in this anchor.
     AnotherHolder(String),
-    /// The machine went down without an orderly end, so long ago that it may have been restored.
+    /// The cosigner went down without an orderly end, so long ago that it may have been restored.
     Away(Duration),
+    /// The anchor's file, or the database's under its log, was written after the process last lived.
+    Touched,
     /// The machine's clock jumped ahead while the process stood still: a resumed snapshot.
     ClockJumped(Duration),
     /// The operator says that it was restored.
@@ -103,8 +106,11 @@ impl fmt::Display for Doubt {
             ),
             Self::Away(gap) => write!(
                 f,
-                "the machine went down without an orderly end {} s ago: it may have been restored",
+                "the cosigner went down without an orderly end {} s ago: it may have been restored",
                 gap.as_secs()
+            ),
+            Self::Touched => f.write_str(
+                "the anchor's file or the database's was written after the cosigner last lived",
             ),
             Self::ClockJumped(jump) => write!(
                 f,
@@ -151,7 +157,8 @@ impl Standing {
             });
         }
         match self.holder {
-            None if mark.commits == 0 => {}
+            // Nobody has held it: it was opened for the first time, or a tool has imported into it.
+            None if mark.commits == 0 || mark.holder == Holder::NOBODY => {}
             Some(holder) if mark.is_of(holder) => {}
             Some(_) | None => return Some(Doubt::AnotherHolder(self.holder_name.clone())),
         }
@@ -161,8 +168,14 @@ impl Standing {
         {
             return Some(Doubt::LogBehind);
         }
-        let gap = Duration::from_secs(now_s.saturating_sub(mark.alive_at_s));
-        (!mark.ended && !anchor.is_of_this_boot(mark) && gap > UNCLEAN_GAP)
-            .then_some(Doubt::Away(gap))
+        let gap_s = now_s.saturating_sub(mark.alive_at_s);
+        if !mark.ended && gap_s > UNCLEAN_GAP_S {
+            return Some(Doubt::Away(Duration::from_secs(gap_s)));
+        }
+        let latest = mark.alive_at_s.saturating_add(TOUCH_GAP_S);
+        let latest = i64::try_from(latest).unwrap_or(i64::MAX);
+        let changed = [Some(anchor.changed_s()), self.logged_since_s];
+        let touched = changed.into_iter().flatten().any(|at| at > latest);
+        touched.then_some(Doubt::Touched)
     }
 }

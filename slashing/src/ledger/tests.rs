@@ -17,3 +17,5 @@ mod replication;
 mod trust;
 
 mod rollbacks;
+
+mod hostile;

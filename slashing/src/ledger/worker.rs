@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use super::{
     LedgerLimits, Question, Unavailable,
     batch::Decision,
-    lease::{Lease, RENEW_EVERY, Rejection, steadiness::Steadiness},
+    lease::{Lease, RENEW_EVERY, Rejection, steadiness::Steadiness, take::AWAY_MAX},
     queue::{Entry, Queue},
     session::{Commit, Decided, Failure, NOT_HELD, Reader, Session},
     standing::{Doubt, Orders, Standing},
@@ -52,6 +52,8 @@ pub(super) struct Worker {
     doubtful: Vec<Entry>,
     /// Sessions that failed since one last decided something.
     failures: u32,
+    /// Whether an outage was told of that has not ended.
+    away: bool,
 }
 
 impl Worker {
@@ -70,6 +72,7 @@ impl Worker {
             stale: None,
             doubtful: Vec::new(),
             failures: 0,
+            away: false,
         }
     }
 
@@ -86,7 +89,11 @@ impl Worker {
             };
             if let Some(reason) = failure {
                 self.failures = self.failures.saturating_add(1);
-                tracing::warn!(%reason, "the ledger lost its database, and connects again");
+                // Once an outage, not with every attempt to end it.
+                if !self.away {
+                    self.away = true;
+                    tracing::warn!(%reason, "the ledger lost its database, and connects again");
+                }
                 self.queue.begin_outage(reason);
             }
         }
@@ -138,6 +145,9 @@ impl Worker {
     /// Serves until the session fails, and returns why; `None` when nobody is left to ask.
     async fn serve(&mut self, mut session: Session) -> Option<String> {
         self.queue.end_outage();
+        if std::mem::take(&mut self.away) {
+            tracing::info!("the ledger has its database again");
+        }
         let mut beat = interval(RENEW_EVERY);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.queue.is_closed() {
@@ -155,7 +165,11 @@ impl Worker {
                 }
                 () = self.queue.work(again) => {}
             }
-            if let Some(jump) = self.steadiness.jump() {
+            if let Some(jump) = self.steadiness.jump().filter(|_| self.lease.has_clock()) {
+                if jump > AWAY_MAX {
+                    // Not raised by: what it says may be wrong.
+                    return Some(Doubt::ClockJumped(jump).to_string());
+                }
                 let doubt = Doubt::ClockJumped(jump);
                 let retaken = self
                     .lease
@@ -184,15 +198,18 @@ impl Worker {
         if over {
             tracing::warn!("the quarantine is over: slashable duties are signed again");
         }
-        let orders = match session.renew(self.lease.holder, over).await {
-            Ok(Some(orders)) => orders,
+        let renewed = match session.renew(self.lease.renewal(over)).await {
+            Ok(Some(renewed)) => renewed,
             Ok(None) => return Err(NOT_HELD.to_owned()),
             // It lives as long as others write: the next beat says so.
             Err(Failure::Busy) => return Ok(()),
             Err(failure) => return Err(failure.to_string()),
         };
-        self.take_up(&orders).await?;
-        self.lease.live().await.map_err(|error| error.to_string())
+        self.take_up(&renewed.orders).await?;
+        // Orders and imports, of whomever, are commits as well.
+        let reach = Highest::default();
+        let counted = self.lease.count(renewed.commits, None, reach).await;
+        counted.map_err(|error| error.to_string())
     }
 
     /// Loads whom new orders freeze.
@@ -201,11 +218,11 @@ impl Worker {
             return Ok(());
         }
         let reader = Reader::new(self.database.clone(), Arc::clone(&self.lease));
-        let (orders, frozen) = reader
+        let ordered = reader
             .orders(ORDERS_WAIT)
             .await
             .map_err(|error| error.to_string())?;
-        self.lease.note_orders(&orders, frozen);
+        self.lease.note_orders(&ordered.orders, ordered.frozen);
         Ok(())
     }
 

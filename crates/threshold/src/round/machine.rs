@@ -27,6 +27,8 @@ enum Phase {
     Promising,
     Signing,
     Waiting,
+    /// There is no time for another ballot, but for what was asked in this one.
+    Listening,
     Combining,
     Done,
 }
@@ -139,6 +141,7 @@ impl Round {
             member.standing = Standing::SignedAnother;
         } else if current && matches!(member.stage, Stage::PromiseAsked { .. }) {
             member.stage = Stage::Promised { order };
+            member.before = None;
             self.promises = order.saturating_add(1);
         }
     }
@@ -175,10 +178,13 @@ impl Round {
 
     fn failed(&mut self, peer: Peer, round: u64, failure: Failure) {
         // A member is asked directly only once at a time, so that any failure is the present one.
-        if (round == self.round || self.terms.mode == Mode::Direct)
-            && let Some(member) = self.able(peer)
-        {
-            member.stage = Stage::Failed(failure);
+        let current = round == self.round || self.terms.mode == Mode::Direct;
+        match self.able(peer) {
+            Some(member) if current => member.stage = Stage::Failed(failure),
+            Some(member) if matches!(member.stage, Stage::PromiseAsked { .. }) => {
+                member.before = Some(failure.reason);
+            }
+            Some(_) | None => {}
         }
     }
 
@@ -263,8 +269,10 @@ impl Round {
             return effects.push(Effect::Finish(verdict));
         }
         let open = self.sign_window_open(now);
-        if matches!(self.phase, Phase::Promising | Phase::Waiting)
-            && open
+        if matches!(
+            self.phase,
+            Phase::Promising | Phase::Waiting | Phase::Listening
+        ) && open
             && self.terms.mode == Mode::Promised
             && self.enough_promised(now)
         {
@@ -273,8 +281,11 @@ impl Round {
         if self.phase == Phase::Signing && open {
             self.ask_to_sign(now, effects);
         }
-        if self.phase != Phase::Waiting && self.is_hopeless(now) {
-            self.wait(now, effects);
+        match self.phase {
+            Phase::Listening => self.listen(effects),
+            Phase::Promising | Phase::Signing if self.is_hopeless(now) => self.wait(now, effects),
+            Phase::Promising | Phase::Signing | Phase::Waiting | Phase::Combining | Phase::Done => {
+            }
         }
     }
 
@@ -289,6 +300,7 @@ impl Round {
             if member.standing != Standing::Able || member.partial.is_some() {
                 continue;
             }
+            member.before = member.abstention();
             match self.terms.mode {
                 Mode::Promised => {
                     member.stage = Stage::PromiseAsked { at: now };
@@ -430,11 +442,19 @@ impl Round {
         self.attempts = self.attempts.saturating_add(1);
         let earliest = now.saturating_add(least);
         if earliest >= self.terms.deadline {
-            return self.finish_unavailable(self.main_trouble(), self.trouble(), effects);
+            self.phase = Phase::Listening;
+            return self.listen(effects);
         }
         self.phase = Phase::Waiting;
         let latest = now.saturating_add(most).min(self.terms.deadline);
         effects.push(Effect::RetryBetween { earliest, latest });
+    }
+
+    /// Ends when nothing that is still to be heard can make a difference.
+    fn listen(&mut self, effects: &mut Vec<Effect>) {
+        if !self.answers_matter() {
+            self.finish_unavailable(self.main_trouble(), self.trouble(), effects);
+        }
     }
 
     fn set_wake(&mut self, now: Duration, effects: &mut Vec<Effect>) {

@@ -1,6 +1,7 @@
 //! The rules of agreement.md one by one. Times are in milliseconds.
 
 mod bench;
+mod mixes;
 
 use super::*;
 use bench::*;
@@ -297,26 +298,6 @@ fn a_validator_is_not_found_only_if_nobody_knows_it() {
         others_refuse.unavailable(),
         Some(FailureReason::TooFewShares)
     );
-}
-
-#[test]
-fn what_lasts_longer_than_a_request_is_answered_at_once_and_is_no_refusal() {
-    use FailureReason::{BeyondClock, Quarantined};
-    for (first, second, explained) in [
-        (BeyondClock, BeyondClock, BeyondClock),
-        (Quarantined, Quarantined, Quarantined),
-        (Quarantined, BeyondClock, BeyondClock),
-    ] {
-        let mut bench = open(Mode::Promised, 3, 4);
-        bench.fail(1, 0, 0, first);
-        assert_eq!(bench.verdict(), None);
-        bench.fail(1, 1, 0, second);
-        assert_eq!(bench.unavailable(), Some(explained), "{first:?} {second:?}");
-    }
-    let mut one_refuses = open(Mode::Promised, 3, 4);
-    one_refuses.refuse(1, 0, RefusalReason::Stopped);
-    one_refuses.fail(1, 1, 0, Quarantined);
-    assert_eq!(one_refuses.unavailable(), Some(Quarantined));
 }
 
 #[test]

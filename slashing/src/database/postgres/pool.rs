@@ -10,12 +10,8 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Config, NoTls};
 
-use super::{
-    CONNECT_WAIT,
-    hosts::{self, Any},
-    server::Server,
-};
-use crate::database::DatabaseError;
+use super::{CONNECT_WAIT, NotOlder, hosts, server::Server};
+use crate::database::{DatabaseError, Known};
 
 /// Connections that are open at most, besides the ledger's own.
 const CONNECTIONS_MAX: usize = 4;
@@ -28,10 +24,11 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(server: Arc<Server>) -> Result<Self, DatabaseError> {
+    pub(super) fn new(server: Arc<Server>, known: Known) -> Result<Self, DatabaseError> {
         let refusal = Arc::new(Mutex::new(None));
         let connect = Vetted {
             server,
+            known,
             refusal: Arc::clone(&refusal),
         };
         let recycle = ManagerConfig {
@@ -69,6 +66,7 @@ impl Pool {
 
 struct Vetted {
     server: Arc<Server>,
+    known: Known,
     /// Why the last connection was not made, which a pool's error has no room for.
     refusal: Arc<Mutex<Option<DatabaseError>>>,
 }
@@ -80,7 +78,7 @@ impl Connect for Vetted {
     ) -> BoxFuture<'_, Result<(tokio_postgres::Client, JoinHandle<()>), tokio_postgres::Error>>
     {
         let connecting = async {
-            let refusal = match hosts::first(&self.server, &Any).await {
+            let refusal = match hosts::first(&self.server, &NotOlder(&self.known)).await {
                 Ok((connection, ())) => return Ok(connection.into_parts()),
                 Err(refusal) => refusal,
             };

@@ -111,6 +111,27 @@ async fn a_raise_that_is_not_yet_committed_is_waited_for_and_kept() {
     assert_eq!((own.source.0, own.target.0), (45, 50));
 }
 
+#[tokio::test]
+async fn an_import_is_counted_among_the_ledgers_commits() {
+    let text = file(vec![section(validator(1), &[(5, 1)], &[(0, 3, 1)])]);
+    for place in Place::each().await {
+        let database = place.open().await;
+        for _ in 0..2 {
+            let before = crate::administration::state(&database).await.unwrap();
+            import_text(&database, CHAIN, &*text).await.unwrap();
+            let after = crate::administration::state(&database).await.unwrap();
+            assert!(after.commits >= before.commits + (1 << 20));
+            assert_eq!(database.known().commits(), after.commits);
+        }
+        let counted = tables(&place).await;
+        let is_known = database.known().commits();
+        database.known().at_least(is_known + 1);
+        let error = import_text(&database, CHAIN, &*text).await.unwrap_err();
+        assert!(error.to_string().contains("older state"), "{error}");
+        assert_eq!(tables(&place).await, counted);
+    }
+}
+
 /// Imports within a transaction of its own, and commits it or not.
 async fn import_in(database: &Database, text: &str, these: &[u8], commit: bool) -> Taken {
     let these: BTreeSet<PublicKey> = these.iter().map(|number| validator(*number)).collect();

@@ -12,7 +12,7 @@ const JUMP_MAX: Duration = Duration::from_secs(60);
 /// The wall clock against the clock that counts since the machine's start, sleep included.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::ledger) struct Steadiness {
-    /// When the machine started, by the wall clock.
+    /// When the machine started, by the wall clock at the last look.
     started: Duration,
 }
 
@@ -23,10 +23,15 @@ impl Steadiness {
         }
     }
 
-    /// By how much the wall clock has jumped ahead since, if that is too much.
-    pub(in crate::ledger) fn jump(&self) -> Option<Duration> {
-        let jump = machine_started().saturating_sub(self.started);
-        (jump > JUMP_MAX).then_some(jump)
+    /// By how much the wall clock has jumped ahead since the last look, if that is too much.
+    pub(in crate::ledger) fn jump(&mut self) -> Option<Duration> {
+        let started = machine_started();
+        let jump = started.saturating_sub(self.started);
+        if jump > JUMP_MAX {
+            return Some(jump);
+        }
+        self.started = started;
+        None
     }
 }
 

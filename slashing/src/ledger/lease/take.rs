@@ -1,6 +1,7 @@
 //! Taking the lease: at a start, and again when the ledger of a running process was put back.
 
 use std::{
+    collections::BTreeSet,
     future::Future,
     sync::{
         Arc,
@@ -20,22 +21,26 @@ use super::{
     quarantine::{Raising, Unraisable, raising},
 };
 use crate::{
+    administration::{self, AdministrationError, Freezing, Stop, Whom},
     anchor::{Anchor, AnchorError, Found, Highest, Holder, now_s},
     database::{Database, DatabaseError},
     ledger::{
+        columns::{Corrupt, to_column},
         session::Session,
         standing::{Doubt, Standing},
     },
     rules,
 };
 
-/// How long a holder that says nothing counts as alive.
-const HOLDER_WAIT: Duration = Duration::from_secs(10);
 /// By how much the count of commits leaps when a ledger is taken: beyond all that the holder before
 /// can have tried since it last knew of one.
 const STEP: u64 = 1 << 32;
+/// How far the clock may have gone on since the anchor was written, for ratchets to be raised by it.
+pub(in crate::ledger) const AWAY_MAX: Duration = Duration::from_secs(30 * 86_400);
 /// The pause between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
+/// The pause between two looks for a database that is no older state.
+const STALE_PAUSE: Duration = Duration::from_millis(500);
 /// How often a database may fail before the start is given up.
 const FAILURES_MAX: u32 = 5;
 
@@ -54,6 +59,13 @@ pub enum OpenError {
          stop it first, and this one goes on from where it stopped"
     )]
     Held(String),
+    /// The clock that ratchets would be raised by may be wrong.
+    #[error(
+        "the ledger may have forgotten something, and this machine's clock is {} days ahead of when \
+         it last lived: check the clock, and if it is right, start once with --restored",
+        .0.as_secs() / 86_400
+    )]
+    Implausible(Duration),
     /// It may have forgotten something, and nothing says how much.
     #[error(transparent)]
     Unraisable(#[from] Unraisable),
@@ -74,6 +86,19 @@ pub(in crate::ledger) struct Taking {
     pub(in crate::ledger) raising: Option<Raising>,
 }
 
+/// The source epoch, target epoch and slot that every ratchet rises to, as columns.
+pub(in crate::ledger) fn floor(taking: &Taking) -> Result<[Option<i64>; 3], Corrupt> {
+    let Some(raising) = &taking.raising else {
+        return Ok([None; 3]);
+    };
+    let (source, target, slot) = raising.watermark.heights();
+    Ok([
+        Some(to_column(source.0)?),
+        Some(to_column(target.0)?),
+        Some(to_column(slot.0)?),
+    ])
+}
+
 /// Takes the lease for a process that starts.
 pub(in crate::ledger) async fn open(
     database: &Database,
@@ -85,6 +110,12 @@ pub(in crate::ledger) async fn open(
     getrandom::fill(&mut bytes).map_err(|error| OpenError::Randomness(error.to_string()))?;
     let holder = Holder(bytes);
     let began = Instant::now();
+    let mut watch = Watch {
+        since: began,
+        holder_wait: opening.limits.holder_wait,
+        renewed: None,
+        told: false,
+    };
     let mut failures = 0;
     loop {
         let (mut session, seen) = match current(database, opening, &anchor, began).await {
@@ -96,9 +127,9 @@ pub(in crate::ledger) async fn open(
             }
             Err(error) => return Err(error.into()),
         };
-        let lives = seen.renewed_ago.is_some_and(|ago| ago < HOLDER_WAIT);
-        if seen.is_anothers(&anchor) && lives {
-            if began.elapsed() > HOLDER_WAIT + opening.limits.stale_wait {
+        if seen.is_anothers(&anchor) && !watch.is_dead(&seen) {
+            watch.tell(&seen);
+            if watch.since.elapsed() > watch.holder_wait + opening.limits.stale_wait {
                 return Err(OpenError::Held(seen.holder_name));
             }
             sleep(LOOK_PAUSE).await;
@@ -108,6 +139,9 @@ pub(in crate::ledger) async fn open(
             Origin::Restored => Some(Doubt::Told),
             Origin::AsLeft => seen.doubt(&anchor, now_s()),
         };
+        if opening.origin == Origin::AsLeft && doubt.is_some() {
+            plausible(&anchor, now_s())?;
+        }
         let raising = doubt
             .map(|doubt| raising(&doubt, anchor.found(), (opening.time)()))
             .transpose()?;
@@ -121,7 +155,7 @@ pub(in crate::ledger) async fn open(
         anchor = announce(anchor, &taking).await?;
         match session.take(&taking).await {
             Ok(true) => {
-                let lease = established(opening, anchor, &taking).await?;
+                let lease = established(database, opening, anchor, &taking).await?;
                 return Ok((lease, session));
             }
             // Another was faster: look again.
@@ -130,6 +164,55 @@ pub(in crate::ledger) async fn open(
             Err(failure) => return Err(DatabaseError::Unavailable(failure.to_string()).into()),
         }
         sleep(LOOK_PAUSE).await;
+    }
+}
+
+/// Looks whether a holder lives, whatever its database's clock says.
+struct Watch {
+    since: Instant,
+    holder_wait: Duration,
+    /// What the holder last wrote, and when that was first seen.
+    renewed: Option<(Option<i64>, Instant)>,
+    told: bool,
+}
+
+impl Watch {
+    /// Says once that there is another.
+    fn tell(&mut self, seen: &Standing) {
+        if !self.told {
+            self.told = true;
+            let holder = seen.holder_name.as_str();
+            tracing::warn!(
+                holder,
+                "another cosigner holds the ledger: waiting whether it lives"
+            );
+        }
+    }
+
+    fn is_dead(&mut self, seen: &Standing) -> bool {
+        let now = Instant::now();
+        let unchanged = match self.renewed {
+            Some((renewed, first)) if renewed == seen.renewed => now.duration_since(first),
+            Some(_) | None => {
+                self.renewed = Some((seen.renewed, now));
+                Duration::ZERO
+            }
+        };
+        let wait = self.holder_wait;
+        unchanged >= wait || seen.renewed_ago.is_none_or(|ago| ago >= wait)
+    }
+}
+
+/// Ratchets that are raised by a clock that is wrong stay there: a clock that has run far ahead of
+/// the anchor needs an operator's word.
+fn plausible(anchor: &Anchor, now_s: u64) -> Result<(), OpenError> {
+    let Found::Mark(mark) = anchor.found() else {
+        return Ok(());
+    };
+    let away = Duration::from_secs(now_s.saturating_sub(mark.alive_at_s));
+    match away > AWAY_MAX {
+        true => Err(OpenError::Implausible(away)),
+        false => Ok(()),
     }
 }
 
@@ -142,7 +225,9 @@ async fn current(
 ) -> Result<(Session, Standing), DatabaseError> {
     loop {
         let counted = counted(anchor);
-        let patient = began.elapsed() < opening.limits.stale_wait;
+        // Of files there is one: no other is worth waiting for.
+        let several = matches!(database, Database::Postgres(_));
+        let patient = several && began.elapsed() < opening.limits.stale_wait;
         let is_stale = Mutex::new(false);
         let accept = |standing: &Standing| {
             if patient && standing.commits < counted {
@@ -158,7 +243,10 @@ async fn current(
         };
         let wait = opening.limits.ledger_wait;
         match Session::connect(database, wait, &accept).await {
-            Err(_) if is_stale.into_inner() => sleep(LOOK_PAUSE).await,
+            Err(error) if is_stale.into_inner() => {
+                tracing::warn!(%error, "looking for a database that holds the whole ledger");
+                sleep(STALE_PAUSE).await;
+            }
             connected => return connected,
         }
     }
@@ -173,6 +261,10 @@ async fn announce(anchor: Anchor, taking: &Taking) -> Result<Anchor, OpenError> 
         match anchor.found().clone() {
             Found::Mark(mut mark) => {
                 mark.next = Some(holder);
+                if !in_doubt {
+                    // What made a doubt must make it again, should this start end here.
+                    mark.alive_at_s = now_s();
+                }
                 anchor.write(mark)?;
             }
             // The ledger's first holder.
@@ -189,6 +281,7 @@ async fn announce(anchor: Anchor, taking: &Taking) -> Result<Anchor, OpenError> 
 
 /// The lease, once the database says that it is taken.
 async fn established(
+    database: &Database,
     opening: &Opening,
     anchor: Anchor,
     taking: &Taking,
@@ -205,6 +298,7 @@ async fn established(
         anchor.write(mark).map(|()| anchor)
     })
     .await?;
+    database.known().at_least(taking.commits);
     let earlier = || {
         taking.seen.quarantined_until.map(|until| Quarantine {
             until,
@@ -231,14 +325,60 @@ async fn established(
         rule: rules::decide,
         anchor: Arc::new(Mutex::new(anchor)),
         state: RwLock::new(state),
+        known: database.known().clone(),
         attempted: AtomicU64::new(taking.commits),
     }))
 }
 
 impl Lease {
     /// Takes the ledger again, as far as it goes, after raising its ratchets: for a process whose
-    /// ledger was put back under it, or which itself was.
+    /// ledger was put back under it, or which itself was. What was ordered stays ordered.
     pub(in crate::ledger) async fn retake(
+        &self,
+        database: &Database,
+        wait: Duration,
+        doubt: Doubt,
+    ) -> Result<(), String> {
+        // From here on an older one is what there is.
+        self.known.forget();
+        let retaken = self.retake_as_it_is(database, wait, doubt).await;
+        let commits = self.state.read().commits;
+        self.known.at_least(commits);
+        retaken?;
+        self.repeat_orders(database).await
+    }
+
+    /// The ledger that was put back may lack what was ordered since.
+    async fn repeat_orders(&self, database: &Database) -> Result<(), String> {
+        let (frozen, stop) = {
+            let mut state = self.state.write();
+            state.orders = 0;
+            (Arc::clone(&state.frozen), state.stop)
+        };
+        if frozen.all {
+            let all = administration::freeze(database, Whom::Everyone, Freezing::Freeze).await;
+            all.map_err(|error| error.to_string())?;
+        }
+        let mut these: BTreeSet<_> = frozen.validators.iter().copied().collect();
+        while !these.is_empty() {
+            let whom = Whom::These(these.clone());
+            match administration::freeze(database, whom, Freezing::Freeze).await {
+                Ok(_) => break,
+                // Those that came after the backup: they can not sign here at all.
+                Err(AdministrationError::Unknown(gone)) if !gone.is_empty() => {
+                    these.retain(|validator| !gone.contains(validator));
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        if stop != Stop::default() {
+            let stopped = administration::stop_at(database, stop).await;
+            stopped.map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    async fn retake_as_it_is(
         &self,
         database: &Database,
         wait: Duration,
@@ -278,7 +418,10 @@ impl Lease {
 impl Lease {
     /// A number of commits beyond whatever was tried so far.
     fn leap(&self, seen: u64) -> u64 {
-        let attempted = self.attempted.load(Ordering::Relaxed);
+        let attempted = self
+            .attempted
+            .load(Ordering::Relaxed)
+            .max(self.known.tried());
         let next = attempted.max(seen).saturating_add(STEP);
         self.attempted.fetch_max(next, Ordering::Relaxed);
         next

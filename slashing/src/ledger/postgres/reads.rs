@@ -31,7 +31,8 @@ use crate::{
         batch::{self, Past, Row},
         columns::{to_height, to_root},
         lease::{Frozen, Lease},
-        standing::{Orders, Standing},
+        session::Ordered,
+        standing::Standing,
     },
 };
 
@@ -168,7 +169,7 @@ impl Reader {
     pub(in crate::ledger) async fn orders(
         &self,
         ledger_wait: Duration,
-    ) -> Result<(Orders, Frozen), Unavailable> {
+    ) -> Result<Ordered, Unavailable> {
         let reading = async {
             let session = self.session().await?;
             let read = session.orders().await;
@@ -213,15 +214,21 @@ impl Reader {
 
 impl ReadSession {
     /// The orders first: whoever they freeze is frozen in what is read after them.
-    async fn orders(&self) -> Result<(Orders, Frozen), Failed> {
+    async fn orders(&self) -> Result<Ordered, Failed> {
         let client = &self.connection.client;
-        let orders = standing::read(client).await?.orders;
+        let Standing {
+            orders, commits, ..
+        } = standing::read(client).await?;
         let validators = standing::frozen(client).await?;
         let frozen = Frozen {
             all: orders.frozen_all,
             validators: validators.into_iter().collect(),
         };
-        Ok((orders, frozen))
+        Ok(Ordered {
+            orders,
+            frozen,
+            commits,
+        })
     }
 
     async fn foresee(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use duty::{Epoch, PublicKey, Slot};
 use tokio_postgres::{
     Client, Error, Row, Statement, Transaction,
-    types::{PgLsn, Type},
+    types::{PgLsn, ToSql, Type},
 };
 
 use super::{Failed, arrays::validator};
@@ -14,7 +14,8 @@ use crate::{
     anchor::{Holder, LedgerId, ServerMark},
     ledger::{
         columns::{Corrupt, to_column, to_height},
-        lease::take::Taking,
+        lease::take::{Taking, floor},
+        session::{Authority, Renewal, Renewed},
         standing::{Orders, Standing},
     },
 };
@@ -23,30 +24,34 @@ const READ_STANDING: &str = "/* read_standing */
 SELECT frozen_all, stop_epoch, stop_slot, orders, ledger_id, holder, holder_name, commits,
     quarantined_until,
     (extract(epoch FROM clock_timestamp() - renewed_at) * 1000)::bigint AS renewed_ms_ago,
+    (extract(epoch FROM renewed_at) * 1000000)::bigint AS renewed,
     (SELECT system_identifier FROM pg_control_system()) AS system_identifier,
     pg_walfile_name(pg_current_wal_insert_lsn()) AS wal_file,
     pg_current_wal_insert_lsn() AS lsn
 FROM standing";
 
-/// $1 holder, $2 the commit's number. Every batch begins with it: the row is locked until the batch ends, and whoever has
+/// $1 holder, $2 the commit's number, $3 commits known of: a ledger that was put back in place has
+/// fewer. Every batch begins with it: the row is locked until the batch ends, and whoever has
 /// taken the ledger, or given an order, was either before or will be after.
 pub(super) const HOLD: &str = "/* hold */
 UPDATE standing SET commits = greatest(commits + 1, $2), renewed_at = clock_timestamp()
-WHERE holder = $1
+WHERE holder = $1 AND commits >= $3
 RETURNING frozen_all, stop_epoch, stop_slot, orders, commits, pg_current_wal_insert_lsn() AS lsn";
 
-/// $1 holder, $2 whether the quarantine is over
+/// $1 holder, $2 whether the quarantine is over, $3 commits known of
 const RENEW: &str = "/* renew */
 UPDATE standing SET renewed_at = clock_timestamp(),
     quarantined_until = CASE WHEN $2 THEN NULL ELSE quarantined_until END
-WHERE holder = $1
-RETURNING frozen_all, stop_epoch, stop_slot, orders";
+WHERE holder = $1 AND commits >= $3
+RETURNING frozen_all, stop_epoch, stop_slot, orders, commits";
 
 /// $1 holder, $2 its name, $3 commits, $4 quarantined until; $5 ledger, $6 holder and $7 commits
-/// as they were seen
+/// as they were seen; $8 source epoch, $9 target epoch and $10 slot that all ratchets rise to
 const TAKE: &str = "/* take */
 UPDATE standing SET holder = $1, holder_name = $2, renewed_at = clock_timestamp(), commits = $3,
-    quarantined_until = coalesce($4, quarantined_until)
+    quarantined_until = coalesce($4, quarantined_until),
+    floor_source = greatest(floor_source, $8), floor_target = greatest(floor_target, $9),
+    floor_slot = greatest(floor_slot, $10)
 WHERE ledger_id = $5 AND holder IS NOT DISTINCT FROM $6 AND commits = $7";
 
 const READ_FROZEN: &str = "/* read_frozen */ SELECT validator FROM ratchets WHERE disabled";
@@ -81,6 +86,8 @@ pub(super) async fn read(client: &Client) -> Result<Standing, Failed> {
             timeline: timeline.ok_or(Corrupt("timeline"))?,
             lsn: lsn(row)?,
         }),
+        logged_since_s: None,
+        renewed: row.try_get("renewed")?,
     })
 }
 
@@ -88,12 +95,13 @@ pub(super) async fn read(client: &Client) -> Result<Standing, Failed> {
 pub(super) async fn hold(
     client: &Client,
     statement: &Statement,
-    holder: Holder,
-    number: u64,
+    authority: &Authority,
 ) -> Result<Option<Held>, Failed> {
-    let holder = holder.0.as_slice();
+    let holder = authority.holder.0.as_slice();
+    let number = to_column(authority.number)?;
+    let known = to_column(authority.known)?;
     let row = client
-        .query_opt(statement, &[&holder, &to_column(number)?])
+        .query_opt(statement, &[&holder, &number, &known])
         .await?;
     row.map(|row| {
         Ok(Held {
@@ -106,16 +114,22 @@ pub(super) async fn hold(
 }
 
 /// `None` if another holds the ledger.
-pub(super) async fn renew(
-    client: &Client,
-    holder: Holder,
-    quarantine_is_over: bool,
-) -> Result<Option<Orders>, Failed> {
-    let holder = holder.0.as_slice();
-    let parameters: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
-        [(&holder, Type::BYTEA), (&quarantine_is_over, Type::BOOL)];
+pub(super) async fn renew(client: &Client, renewal: &Renewal) -> Result<Option<Renewed>, Failed> {
+    let holder = renewal.holder.0.as_slice();
+    let known = to_column(renewal.known)?;
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
+        (&holder, Type::BYTEA),
+        (&renewal.quarantine_is_over, Type::BOOL),
+        (&known, Type::INT8),
+    ];
     let row = client.query_typed_opt(RENEW, &parameters).await?;
-    row.as_ref().map(orders).transpose()
+    row.map(|row| {
+        Ok(Renewed {
+            commits: to_height(row.try_get("commits")?)?,
+            orders: orders(&row)?,
+        })
+    })
+    .transpose()
 }
 
 pub(super) async fn frozen(client: &Client) -> Result<Vec<PublicKey>, Failed> {
@@ -136,6 +150,7 @@ pub(super) async fn take(transaction: &Transaction<'_>, taking: &Taking) -> Resu
         .and_then(|raising| raising.quarantine.as_ref())
         .map(|quarantine| to_column(quarantine.until.0))
         .transpose()?;
+    let [source, target, slot] = floor(taking)?;
     let taken = transaction
         .execute_typed(
             TAKE,
@@ -147,16 +162,16 @@ pub(super) async fn take(transaction: &Transaction<'_>, taking: &Taking) -> Resu
                 (&ledger_id, Type::BYTEA),
                 (&before, Type::BYTEA),
                 (&seen_commits, Type::INT8),
+                (&source, Type::INT8),
+                (&target, Type::INT8),
+                (&slot, Type::INT8),
             ],
         )
         .await?;
     if taken != 1 {
         return Ok(false);
     }
-    if let Some(raising) = &taking.raising {
-        let (source, target, slot) = raising.watermark.heights();
-        let (source, target) = (to_column(source.0)?, to_column(target.0)?);
-        let slot = to_column(slot.0)?;
+    if taking.raising.is_some() {
         transaction
             .execute_typed(
                 RAISE_EVERYONE,

@@ -11,38 +11,43 @@ use crate::{
     anchor::{Holder, LedgerId},
     ledger::{
         columns::{Corrupt, to_column, to_height},
-        lease::take::Taking,
+        lease::take::{Taking, floor},
+        session::{Authority, Renewal, Renewed},
         standing::{Orders, Standing},
     },
 };
 
 const READ_STANDING: &str = "/* read_standing */
 SELECT frozen_all, stop_epoch, stop_slot, orders, ledger_id, holder, holder_name, commits,
-    quarantined_until, CAST(unixepoch('subsec') * 1000 AS INTEGER) - renewed_at AS renewed_ms_ago
+    quarantined_until, renewed_at AS renewed,
+    CAST(unixepoch('subsec') * 1000 AS INTEGER) - renewed_at AS renewed_ms_ago
 FROM standing";
 
-/// ?1 holder, ?2 the commit's number. Every batch begins with it.
+/// ?1 holder, ?2 the commit's number, ?3 commits known of. Every batch begins with it.
 const HOLD: &str = "/* hold */
 UPDATE standing
 SET commits = max(commits + 1, ?2), renewed_at = CAST(unixepoch('subsec') * 1000 AS INTEGER)
-WHERE holder = ?1
+WHERE holder = ?1 AND commits >= ?3
 RETURNING frozen_all, stop_epoch, stop_slot, orders, commits";
 
-/// ?1 holder, ?2 whether the quarantine is over
+/// ?1 holder, ?2 whether the quarantine is over, ?3 commits known of
 const RENEW: &str = "/* renew */
 UPDATE standing
 SET renewed_at = CAST(unixepoch('subsec') * 1000 AS INTEGER),
     quarantined_until = CASE WHEN ?2 THEN NULL ELSE quarantined_until END
-WHERE holder = ?1
-RETURNING frozen_all, stop_epoch, stop_slot, orders";
+WHERE holder = ?1 AND commits >= ?3
+RETURNING frozen_all, stop_epoch, stop_slot, orders, commits";
 
 /// ?1 holder, ?2 its name, ?3 commits, ?4 quarantined until; ?5 ledger, ?6 holder and ?7 commits
-/// as they were seen
+/// as they were seen; ?8 source epoch, ?9 target epoch and ?10 slot that all ratchets rise to
 const TAKE: &str = "/* take */
 UPDATE standing
 SET holder = ?1, holder_name = ?2, commits = ?3,
     renewed_at = CAST(unixepoch('subsec') * 1000 AS INTEGER),
-    quarantined_until = coalesce(?4, quarantined_until)
+    quarantined_until = coalesce(?4, quarantined_until),
+    floor_source = coalesce(max(floor_source, ?8), floor_source, ?8),
+    floor_target = coalesce(max(floor_target, ?9), floor_target, ?9),
+    floor_slot = coalesce(max(floor_slot, ?10), floor_slot, ?10)
 WHERE ledger_id = ?5 AND holder IS ?6 AND commits = ?7";
 
 const READ_FROZEN: &str = "/* read_frozen */ SELECT validator FROM ratchets WHERE disabled";
@@ -60,10 +65,14 @@ pub(super) fn read(connection: &Connection) -> Result<Standing, Failed> {
 /// `None` if another holds the ledger.
 pub(super) fn hold(
     transaction: &Transaction<'_>,
-    holder: Holder,
-    number: u64,
+    authority: &Authority,
 ) -> Result<Option<Held>, Failed> {
     let mut statement = transaction.prepare(HOLD)?;
+    let parameters = params![
+        authority.holder.0.as_slice(),
+        to_column(authority.number)?,
+        to_column(authority.known)?
+    ];
     let held = |row: &Row<'_>| {
         Ok(Held {
             commits: to_height(row.get("commits")?)?,
@@ -71,22 +80,26 @@ pub(super) fn hold(
         })
     };
     statement
-        .query_row(params![holder.0.as_slice(), to_column(number)?], |row| {
-            Ok(held(row))
-        })
+        .query_row(parameters, |row| Ok(held(row)))
         .optional()?
         .transpose()
 }
 
 /// `None` if another holds the ledger.
-pub(super) fn renew(
-    connection: &Connection,
-    holder: Holder,
-    quarantine_is_over: bool,
-) -> Result<Option<Orders>, Failed> {
-    let parameters = params![holder.0.as_slice(), quarantine_is_over];
+pub(super) fn renew(connection: &Connection, renewal: &Renewal) -> Result<Option<Renewed>, Failed> {
+    let parameters = params![
+        renewal.holder.0.as_slice(),
+        renewal.quarantine_is_over,
+        to_column(renewal.known)?
+    ];
+    let renewed = |row: &Row<'_>| {
+        Ok(Renewed {
+            commits: to_height(row.get("commits")?)?,
+            orders: orders(row)?,
+        })
+    };
     connection
-        .query_row(RENEW, parameters, |row| Ok(orders(row)))
+        .query_row(RENEW, parameters, |row| Ok(renewed(row)))
         .optional()?
         .transpose()
 }
@@ -106,6 +119,7 @@ pub(super) fn take(transaction: &Transaction<'_>, taking: &Taking) -> Result<boo
         .and_then(|raising| raising.quarantine.as_ref())
         .map(|quarantine| to_column(quarantine.until.0))
         .transpose()?;
+    let [source, target, slot] = floor(taking)?;
     let taken = transaction.execute(
         TAKE,
         params![
@@ -116,19 +130,16 @@ pub(super) fn take(transaction: &Transaction<'_>, taking: &Taking) -> Result<boo
             seen.ledger_id.0.as_slice(),
             seen.holder.as_ref().map(|holder| holder.0.as_slice()),
             to_column(seen.commits)?,
+            source,
+            target,
+            slot,
         ],
     )?;
     if taken != 1 {
         return Ok(false);
     }
-    if let Some(raising) = &taking.raising {
-        let (source, target, slot) = raising.watermark.heights();
-        let heights = params![
-            to_column(source.0)?,
-            to_column(target.0)?,
-            to_column(slot.0)?
-        ];
-        transaction.execute(RAISE_EVERYONE, heights)?;
+    if taking.raising.is_some() {
+        transaction.execute(RAISE_EVERYONE, params![source, target, slot])?;
     }
     Ok(true)
 }
@@ -147,6 +158,8 @@ fn parse(row: &Row<'_>) -> Result<Standing, Failed> {
         quarantined_until: height(row, "quarantined_until")?.map(Epoch),
         orders: orders(row)?,
         server: None,
+        logged_since_s: None,
+        renewed: row.get("renewed")?,
     })
 }
 

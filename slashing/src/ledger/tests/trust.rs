@@ -62,6 +62,7 @@ impl Hand {
 pub(super) fn quick() -> LedgerLimits {
     LedgerLimits {
         stale_wait: Duration::from_millis(200),
+        holder_wait: Duration::from_millis(100),
         ..patient()
     }
 }
@@ -240,6 +241,10 @@ async fn without_a_clock_a_ledger_in_doubt_is_not_opened() {
 /// A second cosigner on the same database, with an anchor of its own.
 async fn second(place: &Place, hand: &Hand) -> Result<Ledger, OpenError> {
     let opening = Opening {
+        limits: LedgerLimits {
+            holder_wait: Duration::from_secs(5),
+            ..quick()
+        },
         anchor: place.directory.path().join("second"),
         ..hand.opening(place)
     };

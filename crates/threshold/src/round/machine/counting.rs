@@ -1,6 +1,10 @@
 //! Counting: how many can still sign, how many never will, and what to say about it.
 
-use std::{cmp::Reverse, collections::BTreeSet, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{Member, Phase, Round, Stage, Standing};
 use crate::{
@@ -68,6 +72,8 @@ impl Round {
                 Stage::PromiseAsked { at } if open => Some(at),
                 Stage::SignAsked { at } => Some(at),
                 Stage::Promised { .. } | Stage::Idle if open => None,
+                // It would say the same again: no reason to give up those that are merely slow.
+                Stage::Failed(ref failure) if failure.reason.lasts() => continue,
                 Stage::Outbid
                 | Stage::Failed(_)
                 | Stage::PromiseAsked { .. }
@@ -86,24 +92,54 @@ impl Round {
         possible.len() < threshold || another_ballot_may_help && prompt.len() < threshold
     }
 
+    /// How many members may be absent.
+    const fn spare(&self) -> usize {
+        self.terms.size.saturating_sub(self.terms.threshold)
+    }
+
     /// Whether enough members have answered for good that it will never be signed.
     pub(super) fn verdict(&self, now: Duration) -> Option<Verdict> {
-        let spare = self.terms.size.saturating_sub(self.terms.threshold);
-        if self.count_against(is_refusal) > spare {
+        if self.count_against(is_refusal) > self.spare() {
             return Some(Verdict::Refused(self.main_refusal()));
         }
-        let lasting = |member: &Member| {
-            let reason = member.stage.failure().map(|failure| failure.reason);
-            reason.filter(|reason| reason.lasts())
+        let lasts = |member: &Member| {
+            member.can_sign() && member.abstention().is_some_and(FailureReason::lasts)
         };
-        if self.count_against(|m| is_refusal(m) || lasting(m).is_some()) > spare {
-            // With refusals alone there was a verdict above: somebody has one of these reasons.
-            let reason = self.members.iter().filter_map(lasting).min()?;
+        // At once, but not before those are heard that may make it a refusal, or are prompt.
+        let unheard = || self.may_be_refused() || self.is_any_prompt(now);
+        if self.count_against(lasts) > self.spare() && !unheard() {
+            let said = |member: &Member| !member.is_awaited() || member.before.is_some();
+            let reason = self.most(said).unwrap_or(FailureReason::Deadline);
             return Some(unavailable(reason, self.trouble()));
         }
         self.too_few_able()
             .then(|| self.without_enough(now))
             .flatten()
+    }
+
+    /// Whether somebody has not answered, and was not late, nor kept from signing, before.
+    fn is_any_prompt(&self, now: Duration) -> bool {
+        self.members.iter().any(|member| {
+            let at = member.stage.asked_at();
+            let is_late = at.is_some_and(|at| self.overdue(at, now));
+            member.is_awaited() && member.before.is_none() && !is_late
+        })
+    }
+
+    /// Whether those that have not answered may still make it a refusal.
+    fn may_be_refused(&self) -> bool {
+        self.count_against(|m| is_refusal(m) || m.is_awaited()) > self.spare()
+    }
+
+    /// Whether answers to this ballot are on their way that may still decide it.
+    pub(super) fn answers_matter(&self) -> bool {
+        let may_sign = |member: &&Member| {
+            let abstains = matches!(member.stage, Stage::Outbid | Stage::Failed(_));
+            member.partial.is_some() || member.can_sign() && !abstains
+        };
+        let possible = distinct(self.members.iter().filter(may_sign)).len();
+        self.members.iter().any(Member::is_awaited)
+            && (possible >= self.terms.threshold || self.may_be_refused())
     }
 
     /// Whether fewer than the threshold can ever sign.
@@ -118,22 +154,14 @@ impl Round {
     /// Too few can sign: some for want of a share, some for a bad partial, some not even known.
     fn without_enough(&self, now: Duration) -> Option<Verdict> {
         // Prompt answers may still tell why: refused, or known to nobody.
-        let prompt = |member: &Member| {
-            let at = member.stage.asked_at();
-            member.can_sign() && at.map_or(member.stage == Stage::Idle, |at| !self.overdue(at, now))
-        };
-        if self.members.iter().any(prompt) {
+        if self.is_any_prompt(now) {
             return None;
         }
         if !self.members.is_empty() && self.members.iter().all(is_missing) {
             return Some(Verdict::Refused(self.main_refusal()));
         }
-        let blamed = self.members.iter().any(|m| m.standing == Standing::Blamed);
-        let reason = if blamed {
-            FailureReason::Faulty
-        } else {
-            FailureReason::TooFewShares
-        };
+        let reason = self.most(|member| member.standing != Standing::Able);
+        let reason = reason.unwrap_or(FailureReason::TooFewShares);
         Some(unavailable(reason, self.trouble()))
     }
 
@@ -164,16 +192,61 @@ impl Round {
             })
     }
 
-    /// What kept this from being signed.
+    /// What kept this from being signed: nothing that members have who could be spared, except that
+    /// somebody else's message is always worth telling of.
     pub(super) fn main_trouble(&self) -> FailureReason {
-        let able = || self.members.iter().filter(|member| member.can_sign());
-        if able().any(|member| member.stage == Stage::Outbid) {
-            return FailureReason::Contended;
+        let abstentions = self.abstentions(|_| true);
+        let kept: BTreeSet<ShareIndex> = abstentions.values().flatten().copied().collect();
+        let reason = if kept.len().saturating_add(self.absent()) > self.spare() {
+            self.most(|_| true)
+        } else {
+            let contended = FailureReason::Contended;
+            abstentions.contains_key(&contended).then_some(contended)
+        };
+        reason.unwrap_or(FailureReason::Deadline)
+    }
+
+    /// The reason that keeps most members, of those that `counts` tells; the more specific of two
+    /// that keep equally many.
+    fn most(&self, counts: impl Fn(&Member) -> bool) -> Option<FailureReason> {
+        let abstentions = self.abstentions(counts).into_iter();
+        let mut most: BTreeMap<FailureReason, usize> = abstentions
+            .map(|(reason, indices)| (reason, indices.len()))
+            .collect();
+        if self.absent() > 0 {
+            let missing = most.entry(FailureReason::TooFewShares).or_default();
+            *missing = missing.saturating_add(self.absent());
         }
-        let reasons = able()
-            .filter_map(|member| member.stage.failure())
-            .map(|f| f.reason);
-        reasons.min().unwrap_or(FailureReason::Deadline)
+        let most = most.into_iter();
+        most.min_by_key(|(reason, count)| (Reverse(*count), *reason))
+            .map(|(reason, _)| reason)
+    }
+
+    /// Who is kept from signing by what, of those that `counts` tells. Who has another claimant that
+    /// may sign is not.
+    fn abstentions(
+        &self,
+        counts: impl Fn(&Member) -> bool,
+    ) -> BTreeMap<FailureReason, BTreeSet<ShareIndex>> {
+        let is_ready = |member: &&Member| {
+            member.partial.is_some() || member.can_sign() && member.abstention().is_none()
+        };
+        let ready = distinct(self.members.iter().filter(is_ready));
+        let mut abstentions: BTreeMap<FailureReason, BTreeSet<ShareIndex>> = BTreeMap::new();
+        for member in self.members.iter().filter(|member| counts(member)) {
+            if let Some(reason) = member.abstention()
+                && !ready.contains(&member.index)
+            {
+                abstentions.entry(reason).or_default().insert(member.index);
+            }
+        }
+        abstentions
+    }
+
+    /// How many members no cosigner answers for.
+    fn absent(&self) -> usize {
+        let known = distinct(self.members.iter()).len();
+        self.terms.size.saturating_sub(known)
     }
 
     /// What keeps members from signing, for people: each thing once, with how many it keeps.

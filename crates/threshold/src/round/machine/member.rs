@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     PartialSignature, ShareIndex,
-    round::{Failure, Peer, Refusal},
+    round::{Failure, FailureReason, Peer, Refusal, RefusalReason},
 };
 
 /// What a member has become for good.
@@ -43,14 +43,6 @@ impl Stage {
             None
         }
     }
-
-    pub(super) const fn failure(&self) -> Option<&Failure> {
-        if let Self::Failed(failure) = self {
-            Some(failure)
-        } else {
-            None
-        }
-    }
 }
 
 #[derive(Debug, Clone)]
@@ -61,6 +53,8 @@ pub(super) struct Member {
     pub(super) stage: Stage,
     pub(super) partial: Option<PartialSignature>,
     pub(super) doubted: bool,
+    /// What kept it from signing in the ballots before, while it has not answered the present one.
+    pub(super) before: Option<FailureReason>,
 }
 
 impl Member {
@@ -72,6 +66,30 @@ impl Member {
             stage: Stage::Idle,
             partial: None,
             doubted,
+            before: None,
+        }
+    }
+
+    /// Whether it was, or will be, asked in this ballot, and may still say anything.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.can_sign() && (self.stage.asked_at().is_some() || self.stage == Stage::Idle)
+    }
+
+    /// What keeps it from signing in this ballot; who has not answered may be late.
+    pub(super) fn abstention(&self) -> Option<FailureReason> {
+        match (&self.standing, &self.stage) {
+            (Standing::Blamed, _) => Some(FailureReason::Faulty),
+            (Standing::Refused(refusal), _) => {
+                let is_missing = refusal.reason == RefusalReason::NotFound;
+                is_missing.then_some(FailureReason::TooFewShares)
+            }
+            (Standing::SignedAnother, _)
+            | (Standing::Able, Stage::Idle | Stage::Promised { .. }) => None,
+            (Standing::Able, Stage::Outbid) => Some(FailureReason::Contended),
+            (Standing::Able, Stage::Failed(failure)) => Some(failure.reason),
+            (Standing::Able, Stage::PromiseAsked { .. } | Stage::SignAsked { .. }) => {
+                Some(self.before.unwrap_or(FailureReason::TimedOut))
+            }
         }
     }
 
