@@ -145,8 +145,8 @@ const STOP_AT_EXAMPLES: &str = "Examples:
   # Sign on
   countersign ledger stop-at --lift --committee signer-api.toml --certs certs
 
-An order replaces the one before it as a whole: with only one of the two heights, the other kind of
-duty is not stopped. Duties that cannot be slashed are signed on; `freeze` stops those as well.";
+Both heights must be given: an order replaces the one before it as a whole, so one alone would let the
+other kind of duty go. Duties that cannot be slashed are signed on; `freeze` stops those as well.";
 
 /// Arguments of `countersign ledger stop-at`.
 #[derive(Debug, clap::Args)]
@@ -158,10 +158,16 @@ pub struct StopAtArgs {
     #[command(flatten)]
     whose: Whose,
     /// Sign no attestation with this target epoch or above
-    #[arg(long, value_name = "EPOCH", value_parser = clap::value_parser!(u64).range(..=HEIGHT_MAX))]
+    #[arg(
+        long, value_name = "EPOCH", requires = "slot",
+        value_parser = clap::value_parser!(u64).range(..=HEIGHT_MAX)
+    )]
     epoch: Option<u64>,
     /// Sign no block of this slot or above
-    #[arg(long, value_name = "SLOT", value_parser = clap::value_parser!(u64).range(..=HEIGHT_MAX))]
+    #[arg(
+        long, value_name = "SLOT", requires = "epoch",
+        value_parser = clap::value_parser!(u64).range(..=HEIGHT_MAX)
+    )]
     slot: Option<u64>,
     /// Stop at no height any more
     #[arg(long, conflicts_with_all = ["epoch", "slot"])]

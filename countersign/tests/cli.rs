@@ -99,10 +99,11 @@ fn an_order_to_ledgers_that_is_not_clear_is_given_to_none() {
             "cannot be used with",
         ),
         (
-            "stop-at --config a --epoch 9223372036854775808",
+            "stop-at --config a --epoch 9223372036854775808 --slot 1",
             2,
             "9223372036854775807",
         ),
+        ("stop-at --config a --epoch 9", 2, "--slot"),
         ("raise --config a --source 1 --target 2", 2, "--slot"),
         (
             "raise --config a --source 3 --target 2 --slot 1",

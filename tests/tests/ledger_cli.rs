@@ -164,7 +164,8 @@ async fn heights_stop_and_are_lifted_and_ratchets_rise() {
         (randao(10), 200),
     ];
     check(&cluster, &one, &stopped).await;
-    confirmed(&cluster, "stop-at --epoch 10", "blocks are not stopped").await;
+    let command = "stop-at --epoch 10 --slot 321";
+    confirmed(&cluster, command, "no block of slot 321").await;
     check(
         &cluster,
         &one,
@@ -397,7 +398,7 @@ async fn databases(cluster: &mut Cluster, dir: &Path, merged: &Path) {
             "2 of 2 validators raised",
         ),
         (format!("freeze {one}"), "1 validator is frozen now"),
-        ("stop-at --epoch 40".to_owned(), "blocks are not stopped"),
+        ("stop-at --epoch 40 --slot 1280".to_owned(), "slot 1280"),
         ("status".to_owned(), "1 validator is FROZEN; no attestation"),
     ] {
         let said = offline(cluster, 1, &command).await;

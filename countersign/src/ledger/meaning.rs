@@ -54,7 +54,8 @@ pub(super) fn conclusion(
         ),
         Purpose::Forbid => format!(
             "{counted}; THIS IS NOT EFFECTIVE: {t} must sign, and {missing} may be left that do \
-             not know of it; repeat the command until at least {blocking}, better all, confirm"
+             not know of it; mend what was refused, and repeat the command until at least \
+             {blocking}, better all, confirm"
         ),
         Purpose::Allow if confirmed >= t => format!(
             "{counted}; that is enough to sign, because {t} must; repeat the command until all \

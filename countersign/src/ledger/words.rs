@@ -84,10 +84,9 @@ pub(super) fn state(state: &LedgerState, quarantine: &str) -> String {
 /// One ledger, whole.
 pub(super) fn status(reply: &LedgerReply, in_force: &LedgerState) -> String {
     format!(
-        "ledger {}: {}, commit {}; {}",
+        "ledger {}: {}; {}",
         const_hex::encode(&reply.ledger_id),
         validators(reply.validators),
-        reply.commits,
         state(in_force, &reply.quarantine),
     )
 }
