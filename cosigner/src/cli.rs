@@ -13,7 +13,10 @@ use daemon::{
     tls,
 };
 use duty::{Epoch, Slot};
-use slashing::{Database, DatabaseError, InitialHistory, OpenError, Origin, anchor::offline};
+use slashing::{
+    Database, DatabaseError, InitialHistory, OpenError, Origin, anchor::offline,
+    interchange::Imported,
+};
 
 use crate::{
     config::Settings,
@@ -220,13 +223,13 @@ fn import(arguments: &ImportArguments) -> Result<(), Failure> {
     let package = import::read(&arguments.package, &package_passphrase)?;
     let newcomers = import::verify(package)?;
     let count = newcomers.len();
-    runtime()?.block_on(async {
+    let history = runtime()?.block_on(async {
         let (config, root) = (&settings.config.database, settings.genesis_validators_root);
         let database = Database::open(config, root).await?;
         let expected = offline::expect(&settings.anchor, &database).await;
         let expected = expected.map_err(|error| Failure::Failed(error.to_string()))?;
         let mut entropy = server::Entropy::default();
-        vault::import(&database, vault_passphrase, newcomers, past, &mut |bytes| {
+        let imported = vault::import(&database, vault_passphrase, newcomers, past, &mut |bytes| {
             entropy.fill(bytes);
         })
         .await?;
@@ -236,8 +239,12 @@ fn import(arguments: &ImportArguments) -> Result<(), Failure> {
                 "the shares were imported, but the anchor does not count that: {error}"
             ))
         })?;
-        entropy.check()
+        entropy.check()?;
+        Ok::<_, Failure>(imported)
     })?;
+    if let Some(imported) = history {
+        say(&told(&imported))?;
+    }
     let shares = if count == 1 { "share" } else { "shares" };
     say(&format!(
         "imported {count} {shares} from {}{start}\n",
@@ -282,6 +289,17 @@ fn started_at(past: &Past) -> String {
         ),
         Past::Stated(InitialHistory::NeverSigned) | Past::InFile { .. } => String::new(),
     }
+}
+
+/// What came of a file of what keys have signed.
+fn told(imported: &Imported) -> String {
+    let mut text = format!("history: {} entries\n", imported.entries);
+    for validator in &imported.minified {
+        text += &format!(
+            "history: entries of {validator} are SLASHABLE together: only the highest count\n"
+        );
+    }
+    text
 }
 
 fn shown(path: &Path) -> String {

@@ -20,9 +20,9 @@ use duty::{Permit, PublicKey};
 use keyshare::SecretShare;
 use parking_lot::RwLock;
 use slashing::{
-    administration::Uncounted,
+    administration::{Counted, Uncounted},
     database::Database,
-    interchange::{Staged, Taken},
+    interchange::{Imported, Staged, Taken},
     ledger::{InitialHistory, RegisterError},
 };
 use threshold::PartialSignature;
@@ -140,11 +140,18 @@ impl Past {
     }
 }
 
+/// Shares that were added.
+struct Added {
+    counted: Counted,
+    /// What came of the file of what they have signed, if there was one.
+    history: Option<Imported>,
+}
+
 /// What came of the file for the newcomers.
 fn all_named(
     path: String,
     taken: Result<Taken, slashing::interchange::ImportError>,
-) -> Result<(), VaultError> {
+) -> Result<Imported, VaultError> {
     match taken {
         Ok(taken) if !taken.unnamed.is_empty() => Err(VaultError::NotInHistory {
             path,
@@ -155,7 +162,7 @@ fn all_named(
             path,
             empty: Missing(taken.without_entries),
         }),
-        Ok(_) => Ok(()),
+        Ok(taken) => Ok(taken.imported),
         Err(error) => Err(VaultError::History {
             path,
             problem: error.to_string(),
@@ -300,7 +307,7 @@ pub async fn import(
     mut newcomers: Vec<Newcomer>,
     past: Past,
     entropy: Entropy<'_>,
-) -> Result<(), VaultError> {
+) -> Result<Option<Imported>, VaultError> {
     let key = store::unlock(database, passphrase, entropy).await?;
     // In the order in which the ledger locks rows.
     newcomers.sort_unstable_by_key(|newcomer| newcomer.report.validator);

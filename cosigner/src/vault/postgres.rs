@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use duty::PublicKey;
 use slashing::{
-    administration::{Counted, postgres::count_in},
+    administration::postgres::count_in,
     database::PostgresDatabase,
     interchange::postgres::import_in,
     ledger::{InitialHistory, postgres::register},
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Row, Transaction, types::Type};
 
 use super::{
-    Past, VaultError, all_named,
+    Added, Past, VaultError, all_named,
     rows::{Header, ShareRow},
     validators,
 };
@@ -133,14 +133,18 @@ pub(super) async fn add(
     database: &PostgresDatabase,
     rows: Vec<ShareRow>,
     past: Past,
-) -> Result<Counted, VaultError> {
+) -> Result<Added, VaultError> {
     let named = validators(&rows)?;
     let (history, file) = past.split();
     within(IMPORT_WAIT, async {
         let mut client = client(database).await?;
         let transaction = client.transaction().await?;
+        let mut history_imported = None;
         if let Some((path, staged)) = file {
-            all_named(path, import_in(&transaction, staged, &named).await)?;
+            history_imported = Some(all_named(
+                path,
+                import_in(&transaction, staged, &named).await,
+            )?);
         }
         let row = transaction.query_typed_opt(RAISE_GENERATION, &[]).await?;
         let generation: i64 = row.ok_or(VaultError::Header("there is none"))?.try_get(0)?;
@@ -156,7 +160,10 @@ pub(super) async fn add(
         }
         let counted = count_in(&transaction, database).await?;
         transaction.commit().await?;
-        Ok(counted)
+        Ok(Added {
+            counted,
+            history: history_imported,
+        })
     })
     .await
 }

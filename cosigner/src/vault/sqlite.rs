@@ -3,14 +3,14 @@
 use duty::PublicKey;
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 use slashing::{
-    administration::{Counted, sqlite::count_in},
+    administration::sqlite::count_in,
     database::SqliteDatabase,
     interchange::sqlite::import_in,
     ledger::{InitialHistory, sqlite::register},
 };
 
 use super::{
-    Past, VaultError, all_named,
+    Added, Past, VaultError, all_named,
     rows::{Header, ShareRow},
     validators,
 };
@@ -103,14 +103,18 @@ pub(super) async fn add(
     database: &SqliteDatabase,
     rows: Vec<ShareRow>,
     past: Past,
-) -> Result<Counted, VaultError> {
+) -> Result<Added, VaultError> {
     let validators = validators(&rows)?;
     let (history, file) = past.split();
     let ledger = database.clone();
     call(database, move |connection| {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut history_imported = None;
         if let Some((path, staged)) = file {
-            all_named(path, import_in(&transaction, staged, &validators))?;
+            history_imported = Some(all_named(
+                path,
+                import_in(&transaction, staged, &validators),
+            )?);
         }
         let generation: i64 = transaction.query_row(RAISE_GENERATION, [], |row| row.get(0))?;
         for row in rows {
@@ -118,7 +122,10 @@ pub(super) async fn add(
         }
         let counted = count_in(&transaction, &ledger)?;
         transaction.commit()?;
-        Ok(counted)
+        Ok(Added {
+            counted,
+            history: history_imported,
+        })
     })
     .await
 }

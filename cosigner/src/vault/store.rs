@@ -1,6 +1,6 @@
 //! The vault's tables, whichever database they are in.
 
-use slashing::database::Database;
+use slashing::{database::Database, interchange::Imported};
 
 use super::{
     Past, VaultError, in_background, postgres,
@@ -71,11 +71,11 @@ pub(super) async fn add(
     database: &Database,
     rows: Vec<ShareRow>,
     past: Past,
-) -> Result<(), VaultError> {
-    let counted = match database {
+) -> Result<Option<Imported>, VaultError> {
+    let added = match database {
         Database::Sqlite(database) => sqlite::add(database, rows, past).await,
         Database::Postgres(database) => postgres::add(database, rows, past).await,
     }?;
-    counted.committed(database);
-    Ok(())
+    added.counted.committed(database);
+    Ok(added.history)
 }

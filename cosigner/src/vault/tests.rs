@@ -72,6 +72,7 @@ impl Two {
             &mut entropy,
         )
         .await
+        .map(|_| ())
     }
 }
 
