@@ -14,7 +14,8 @@ use daemon::{
 };
 use duty::{Epoch, Slot};
 use slashing::{
-    Database, DatabaseError, InitialHistory, OpenError, Origin, anchor::offline,
+    Database, DatabaseError, InitialHistory, OpenError, Origin,
+    anchor::{AnchorError, offline},
     interchange::Imported,
 };
 
@@ -342,11 +343,13 @@ impl From<OpenError> for Failure {
     fn from(error: OpenError) -> Self {
         match error {
             OpenError::Database(error) => error.into(),
-            OpenError::Anchor(_) | OpenError::Implausible(_) | OpenError::Unraisable(_) => {
-                Self::Misconfigured(error.to_string())
-            }
             // Started again by the service manager, it succeeds the other.
-            OpenError::Held(_) | OpenError::Randomness(_) => Self::Failed(error.to_string()),
+            OpenError::Anchor(AnchorError::InUse(_) | AnchorError::Stopping)
+            | OpenError::Held(_)
+            | OpenError::Randomness(_) => Self::Failed(error.to_string()),
+            OpenError::Anchor(AnchorError::File { .. })
+            | OpenError::Implausible(_)
+            | OpenError::Unraisable(_) => Self::Misconfigured(error.to_string()),
         }
     }
 }
