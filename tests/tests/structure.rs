@@ -158,7 +158,13 @@ fn statements_on_ledger_tables_stand_only_in_slashing() {
         if name.starts_with("slashing/") {
             continue;
         }
-        for table in ["ratchets", "attestations", "blocks"] {
+        for table in [
+            "ratchets",
+            "attestations",
+            "blocks",
+            "imported_",
+            "standing",
+        ] {
             for verb in ["FROM", "INTO", "UPDATE", "DELETE FROM"] {
                 assert!(
                     !text.contains(&format!("{verb} {table}")),

@@ -31,6 +31,8 @@ pub(super) mod quarantine;
 
 pub(super) mod take;
 
+mod retake;
+
 pub(super) mod steadiness;
 
 /// How often the holder says that it lives.

@@ -2,6 +2,7 @@
 
 mod counting;
 mod member;
+mod waiting;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -11,16 +12,9 @@ use super::{
 };
 use crate::{PartialSignature, ShareIndex};
 
-/// After being outbid, wait at least between these two.
-const OUTBID_WAIT_MIN: (Duration, Duration) =
-    (Duration::from_millis(10), Duration::from_millis(50));
-/// After failures, wait at least this before the first retry; twice as long before each further.
-const FAILURE_WAIT: Duration = Duration::from_millis(50);
 /// Honest rounds rise one by one. A member that tells of one further ahead lies, or was lied to by
 /// another caller: it is not followed there, where the numbers end.
 const ROUNDS_AHEAD_MAX: u64 = 1_000_000;
-/// Waits grow at most by this power of two.
-const WAIT_DOUBLINGS_MAX: u32 = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -419,59 +413,5 @@ impl Round {
             .map(|(position, _)| position)
             .take(self.terms.threshold)
             .collect()
-    }
-
-    /// Gives this ballot up, and sets the moment for the next.
-    fn wait(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        let doublings = self.attempts.min(WAIT_DOUBLINGS_MAX);
-        let factor = 2_u32.saturating_pow(doublings);
-        let outbid = self
-            .members
-            .iter()
-            .any(|m| m.can_sign() && m.stage == Stage::Outbid);
-        let (least, most) = if outbid {
-            let doubled = self.measured.saturating_mul(2);
-            (
-                self.measured.max(OUTBID_WAIT_MIN.0),
-                doubled.max(OUTBID_WAIT_MIN.1),
-            )
-        } else {
-            let least = FAILURE_WAIT.saturating_mul(factor);
-            (least, least.saturating_mul(2))
-        };
-        self.attempts = self.attempts.saturating_add(1);
-        let earliest = now.saturating_add(least);
-        if earliest >= self.terms.deadline {
-            self.phase = Phase::Listening;
-            return self.listen(effects);
-        }
-        self.phase = Phase::Waiting;
-        let latest = now.saturating_add(most).min(self.terms.deadline);
-        effects.push(Effect::RetryBetween { earliest, latest });
-    }
-
-    /// Ends when nothing that is still to be heard can make a difference.
-    fn listen(&mut self, effects: &mut Vec<Effect>) {
-        if !self.answers_matter() {
-            self.finish_unavailable(self.main_trouble(), self.trouble(), effects);
-        }
-    }
-
-    fn set_wake(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        let window_end = self.began.saturating_add(SIGN_WINDOW);
-        let asked = self
-            .members
-            .iter()
-            .filter_map(|member| member.stage.asked_at());
-        let overdue = asked.map(|at| at.saturating_add(self.terms.hedge));
-        let moments = overdue.chain([window_end, self.terms.deadline]);
-        let next = moments
-            .filter(|at| *at > now)
-            .min()
-            .unwrap_or(self.terms.deadline);
-        if self.wake != Some(next) {
-            self.wake = Some(next);
-            effects.push(Effect::WakeAt(next));
-        }
     }
 }
