@@ -11,6 +11,7 @@ use duty::{Epoch, PublicKey, Slot};
 
 use crate::{
     database::{Database, Known},
+    ledger::columns::{Corrupt, to_column},
     rules::{HEIGHT_MAX, Height, Watermark},
 };
 
@@ -141,7 +142,7 @@ pub enum Uncounted {
 }
 
 /// A few of many keys, for people.
-struct Named<'a>(&'a [PublicKey]);
+pub(crate) struct Named<'a>(pub(crate) &'a [PublicKey]);
 
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -242,7 +243,7 @@ async fn carry_out(database: &Database, order: Order) -> Result<Changes, Adminis
     Ok(changes)
 }
 
-/// A watermark's numbers as columns: the ratchet of somebody who has nothing else is the watermark.
+/// A watermark's numbers as columns.
 struct Heights {
     source: i64,
     target: i64,
@@ -291,25 +292,13 @@ impl TryFrom<StandingRow> for Standing {
     }
 }
 
-/// A row that the schema should have refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the {0} in a row of the ledger is not possible")]
-struct Corrupt(&'static str);
-
-fn column(height: u64) -> Result<i64, Corrupt> {
-    i64::try_from(height).map_err(|_| Corrupt("height"))
-}
-
 impl Heights {
     fn of(watermark: &Watermark) -> Result<Self, Corrupt> {
-        let ratchet = crate::rules::Ratchet::default().raised_to(watermark);
-        let (attested, proposed) = (ratchet.attested, ratchet.proposed);
-        let attested = attested.ok_or(Corrupt("watermark"))?;
-        let proposed = proposed.ok_or(Corrupt("watermark"))?;
+        let (source, target, slot) = watermark.heights();
         Ok(Self {
-            source: column(attested.source.0)?,
-            target: column(attested.target.0)?,
-            slot: column(proposed.slot.0)?,
+            source: to_column(source.0)?,
+            target: to_column(target.0)?,
+            slot: to_column(slot.0)?,
         })
     }
 }

@@ -12,14 +12,13 @@
 
 use std::{
     collections::BTreeSet,
-    fmt,
     io::{self, Read, Write},
 };
 
 use duty::{PublicKey, Root};
 use tokio::task::spawn_blocking;
 
-use crate::database::Database;
+use crate::{administration::Named, database::Database};
 use rows::{Corrupt, Rise};
 use spool::Spool;
 
@@ -173,24 +172,6 @@ impl From<Corrupt> for ImportError {
 impl From<Corrupt> for ExportError {
     fn from(corrupt: Corrupt) -> Self {
         Self::Database(corrupt.to_string())
-    }
-}
-
-/// A few of many keys, for people.
-struct Named<'a>(&'a [PublicKey]);
-
-impl fmt::Display for Named<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Validators that an error names; of the others it says how many there are.
-        const NAMED_MAX: usize = 5;
-        for (position, validator) in self.0.iter().take(NAMED_MAX).enumerate() {
-            let comma = if position == 0 { "" } else { ", " };
-            write!(f, "{comma}{validator}")?;
-        }
-        match self.0.len().saturating_sub(NAMED_MAX) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
     }
 }
 

@@ -42,7 +42,7 @@ mod session;
 
 mod batch;
 
-mod columns;
+pub(crate) mod columns;
 
 pub mod postgres;
 

@@ -10,14 +10,15 @@ use tokio_postgres::{
 };
 
 use super::{
-    AdministrationError, Changes, Corrupt, Counted, Freezing, Heights, ORDER_STEP, ORDER_WAIT,
-    Order, Standing, StandingRow, Stop, Uncounted, Whom, changes, column,
+    AdministrationError, Changes, Counted, Freezing, Heights, ORDER_STEP, ORDER_WAIT, Order,
+    Standing, StandingRow, Stop, Uncounted, Whom, changes,
 };
 use crate::{
     database::{
         Known, PostgresDatabase,
         postgres::{Connection, clause},
     },
+    ledger::columns::{Corrupt, to_column},
     rules::Watermark,
 };
 
@@ -249,8 +250,8 @@ async fn freeze(client: &Client, whom: &Whom, freezing: Freezing) -> Result<Chan
 }
 
 async fn stop_at(client: &Client, stop: Stop) -> Result<Changes, Failed> {
-    let epoch = stop.epoch.map(|epoch| column(epoch.0)).transpose()?;
-    let slot = stop.slot.map(|slot| column(slot.0)).transpose()?;
+    let epoch = stop.epoch.map(|epoch| to_column(epoch.0)).transpose()?;
+    let slot = stop.slot.map(|slot| to_column(slot.0)).transpose()?;
     let set = client
         .execute_typed(STOP_AT, &[(&epoch, Type::INT8), (&slot, Type::INT8)])
         .await?;

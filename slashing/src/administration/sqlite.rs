@@ -10,11 +10,12 @@ use rusqlite::{
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{
-    AdministrationError, Changes, Corrupt, Counted, Freezing, Heights, ORDER_STEP, ORDER_WAIT,
-    Order, Standing, StandingRow, Stop, Uncounted, Whom, changes, column,
+    AdministrationError, Changes, Counted, Freezing, Heights, ORDER_STEP, ORDER_WAIT, Order,
+    Standing, StandingRow, Stop, Uncounted, Whom, changes,
 };
 use crate::{
     database::{Known, SqliteDatabase},
+    ledger::columns::{Corrupt, to_column},
     rules::Watermark,
 };
 
@@ -230,8 +231,8 @@ fn freeze(
 }
 
 fn stop_at(transaction: &Transaction<'_>, stop: Stop) -> Result<Changes, Failed> {
-    let epoch = stop.epoch.map(|epoch| column(epoch.0)).transpose()?;
-    let slot = stop.slot.map(|slot| column(slot.0)).transpose()?;
+    let epoch = stop.epoch.map(|epoch| to_column(epoch.0)).transpose()?;
+    let slot = stop.slot.map(|slot| to_column(slot.0)).transpose()?;
     one(transaction.execute(STOP_AT, params![epoch, slot])?)?;
     Ok(changes(1, 1))
 }

@@ -17,9 +17,9 @@ pub(super) struct Columns {
 /// A row that the schema should have refused, or a number that the rule should have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the {0} in a row of the ledger is not possible")]
-pub(super) struct Corrupt(pub(super) &'static str);
+pub(crate) struct Corrupt(pub(crate) &'static str);
 
-pub(super) fn to_column(number: u64) -> Result<i64, Corrupt> {
+pub(crate) fn to_column(number: u64) -> Result<i64, Corrupt> {
     i64::try_from(number).map_err(|_| Corrupt("height"))
 }
 
