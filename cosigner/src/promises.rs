@@ -74,6 +74,16 @@ impl DutyId {
         }
     }
 
+    /// A number that spreads duties: keys are as good as random, and which there are is not up to
+    /// whoever asks.
+    fn spread(&self) -> u64 {
+        let number = match self.contest {
+            Contest::Attest(Epoch(number)) | Contest::Propose(Slot(number)) => number,
+        };
+        let tail = self.validator.0.last_chunk::<8>();
+        tail.map_or(0, |tail| u64::from_le_bytes(*tail)) ^ number
+    }
+
     /// The validator's first duty of the same kind.
     const fn first(&self) -> Self {
         let contest = match self.contest {

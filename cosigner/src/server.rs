@@ -19,8 +19,8 @@ use crate::{
     metrics::Metrics,
     pruning,
     sealing::Passphrase,
-    service::{self, Parts, Service},
-    vault::{Listing, Vault},
+    service::{self, Parts, Service, Signers},
+    vault::{Listing, Shares, Vault},
 };
 
 /// How often the database is asked for newly imported shares.
@@ -91,8 +91,11 @@ pub(crate) async fn run(
     let listing = vault.listing();
     introduce(&settings, &listing, &metrics);
     let ledger = open_ledger(&settings, database, origin).await?;
+    let shares = Arc::clone(&vault);
     let service = Service::new(Parts {
-        vault: Arc::clone(&vault),
+        vault: shares,
+        signers: Signers::new(),
+        time: Box::new(service::since_1970),
         ledger: ledger.clone(),
         clock: settings.clock,
         promises_max: settings.promises_max(listing.reports.len()),

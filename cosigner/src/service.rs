@@ -15,12 +15,12 @@ mod timed;
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use duty::Root;
 use slashing::Ledger;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tonic::{
     service::interceptor::InterceptedService,
     transport::{Server, server::Router},
@@ -32,10 +32,10 @@ use crate::{
     clock::Clock,
     metrics::Metrics,
     promises::{PromiseBook, Promises},
-    vault::Vault,
+    vault::Shares,
 };
 use peers::Peers;
-use signers::Signers;
+pub use signers::Signers;
 use timed::Timed;
 
 /// Bytes of one request at most: a batch of the largest orders, with room to spare.
@@ -60,7 +60,11 @@ const SETTLED_AFTER: Duration = Duration::from_secs(60);
 /// What a service works with.
 pub struct Parts {
     /// The shares.
-    pub vault: Arc<Vault>,
+    pub vault: Arc<dyn Shares>,
+    /// Where they are signed with.
+    pub signers: Signers,
+    /// The time since 1970.
+    pub time: Box<dyn Fn() -> Duration + Send + Sync>,
     /// The ledger.
     pub ledger: Ledger,
     /// What claims are held against.
@@ -86,7 +90,6 @@ pub struct Service {
     parts: Parts,
     promises: Arc<PromiseBook>,
     peers: Peers,
-    signers: Signers,
     /// Room for one history on its way in or out.
     histories: Arc<Semaphore>,
 }
@@ -95,11 +98,10 @@ impl Service {
     /// A service whose start pause begins now. Must be called within a tokio runtime.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let promises = Promises::new(Instant::now(), parts.promises_max);
+        let promises = Promises::new(Instant::now().into_std(), parts.promises_max);
         let service = Arc::new(Self {
             promises: Arc::new(PromiseBook::new(promises)),
             peers: Peers::default(),
-            signers: Signers::new(),
             histories: Arc::new(Semaphore::new(1)),
             parts,
         });
@@ -119,7 +121,7 @@ impl Service {
 
     /// Forgets promises for duties that the chain takes no more.
     fn forget_past(&self) {
-        let now = self.parts.clock.now(since_1970());
+        let now = self.parts.clock.now((self.parts.time)());
         let slots_per_epoch = self.parts.slots_per_epoch;
         // Without a clock, all that nobody can act on: what was promised and never signed would
         // fill the table.

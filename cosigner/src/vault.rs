@@ -202,6 +202,28 @@ pub struct Reloaded {
     pub added: u64,
 }
 
+/// What a service signs with.
+#[tonic::async_trait]
+pub trait Shares: Send + Sync {
+    /// Whether there is a share of this validator.
+    fn holds(&self, validator: &PublicKey) -> bool;
+
+    /// What is held.
+    fn listing(&self) -> Arc<Listing>;
+
+    /// Signs what the permit names, with the share of the permit's validator.
+    ///
+    /// # Errors
+    /// [`NotHeld`]; the permit is gone then.
+    fn sign(&self, permit: Permit) -> Result<PartialSignature, NotHeld>;
+
+    /// Loads what was imported since the last load: one cheap read if that is nothing.
+    ///
+    /// # Errors
+    /// [`VaultError`]; what was loaded stays loaded.
+    async fn reload(&self) -> Result<Reloaded, VaultError>;
+}
+
 /// The open vault of a running cosigner.
 pub struct Vault {
     database: Database,
@@ -246,12 +268,11 @@ impl Vault {
         vault.reload().await?;
         Ok(vault)
     }
+}
 
-    /// Signs what the permit names, with the share of the permit's validator.
-    ///
-    /// # Errors
-    /// [`NotHeld`]; the permit is gone then.
-    pub fn sign(&self, permit: Permit) -> Result<PartialSignature, NotHeld> {
+#[tonic::async_trait]
+impl Shares for Vault {
+    fn sign(&self, permit: Permit) -> Result<PartialSignature, NotHeld> {
         let validator = permit.validator();
         let share = self.loaded.read().shares.get(&validator).cloned();
         share
@@ -259,23 +280,15 @@ impl Vault {
             .ok_or(NotHeld(validator))
     }
 
-    /// Whether there is a share of this validator.
-    #[must_use]
-    pub fn holds(&self, validator: &PublicKey) -> bool {
+    fn holds(&self, validator: &PublicKey) -> bool {
         self.loaded.read().shares.contains_key(validator)
     }
 
-    /// What is held.
-    #[must_use]
-    pub fn listing(&self) -> Arc<Listing> {
+    fn listing(&self) -> Arc<Listing> {
         Arc::clone(&self.loaded.read().listing)
     }
 
-    /// Loads what was imported since the last load: one cheap read if that is nothing.
-    ///
-    /// # Errors
-    /// [`VaultError`]; what was loaded stays loaded.
-    pub async fn reload(&self) -> Result<Reloaded, VaultError> {
+    async fn reload(&self) -> Result<Reloaded, VaultError> {
         let _one_at_a_time = self.reloading.lock().await;
         let before = self.loaded.read().clone();
         let stored = store::generation(&self.database).await?;

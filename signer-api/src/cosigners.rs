@@ -11,6 +11,11 @@ mod replies;
 mod standing;
 #[cfg(test)]
 mod tests;
+#[cfg_attr(
+    not(feature = "test-seams"),
+    expect(unreachable_pub, reason = "public for the simulation")
+)]
+mod transport;
 
 use std::sync::Arc;
 
@@ -24,6 +29,9 @@ pub(crate) use health::Health;
 pub(crate) use lane::Ask;
 pub(crate) use link::{Link, Misdeed};
 pub(crate) use standing::Standing;
+use transport::Grpc;
+#[cfg(feature = "test-seams")]
+pub use transport::{Call, Transport};
 
 /// All configured cosigners. A [`Peer`] is a position in the configuration.
 pub(crate) struct Cosigners {
@@ -46,13 +54,28 @@ impl Cosigners {
                 Ok(Link::open(
                     Peer(position),
                     &cosigner.san,
-                    channel,
+                    Arc::new(Grpc(channel)),
                     Arc::clone(metrics),
                 ))
             });
         Ok(Self {
             links: links.collect::<Result<_, ConfigError>>()?,
         })
+    }
+
+    /// Links over these networks, by name.
+    #[cfg(feature = "test-seams")]
+    pub(crate) fn over(
+        networks: Vec<(String, Arc<dyn Transport>)>,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let links = networks.into_iter().enumerate();
+        let links = links.map(|(position, (san, transport))| {
+            Link::open(Peer(position), &san, transport, Arc::clone(metrics))
+        });
+        Self {
+            links: links.collect(),
+        }
     }
 
     /// Every link, in the order of the configuration.

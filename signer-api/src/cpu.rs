@@ -34,12 +34,15 @@ struct Shared {
 #[derive(Clone)]
 pub(crate) struct Cpu(Arc<Owner>);
 
-struct Owner(Arc<Shared>);
+struct Owner {
+    shared: Arc<Shared>,
+    threads: usize,
+}
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.0.queues.lock().closed = true;
-        self.0.work.notify_all();
+        self.shared.queues.lock().closed = true;
+        self.shared.work.notify_all();
     }
 }
 
@@ -51,7 +54,10 @@ impl Cpu {
     pub(crate) fn start() -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let threads = thread::available_parallelism().map_or(1, usize::from);
-        let cpu = Self(Arc::new(Owner(Arc::clone(&shared))));
+        let cpu = Self(Arc::new(Owner {
+            shared: Arc::clone(&shared),
+            threads,
+        }));
         for number in 0..threads {
             let shared = Arc::clone(&shared);
             thread::Builder::new()
@@ -61,12 +67,24 @@ impl Cpu {
         Ok(cpu)
     }
 
+    /// Without threads: each job is run where it is given, in an order that repeats.
+    #[cfg(feature = "test-seams")]
+    pub(crate) fn inline() -> Self {
+        Self(Arc::new(Owner {
+            shared: Arc::default(),
+            threads: 0,
+        }))
+    }
+
     /// Runs `job`; `None` only if it panicked.
     pub(crate) async fn run<T: Send + 'static>(
         &self,
         urgency: Urgency,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
+        if self.0.threads == 0 {
+            return Some(job());
+        }
         let (done, result) = oneshot::channel();
         let job: Job = Box::new(move || {
             // Nobody waits any more for a result whose request was given up: skip the work.
@@ -75,13 +93,13 @@ impl Cpu {
             }
         });
         {
-            let mut queues = self.0.0.queues.lock();
+            let mut queues = self.0.shared.queues.lock();
             match urgency {
                 Urgency::Prompt => queues.prompt.push_back(job),
                 Urgency::Usual => queues.usual.push_back(job),
             }
         }
-        self.0.0.work.notify_one();
+        self.0.shared.work.notify_one();
         result.await.ok()
     }
 }

@@ -19,5 +19,8 @@ pub mod web3signer;
 mod cpu;
 mod metrics;
 
+#[cfg(feature = "test-seams")]
+pub mod seams;
+
 #[cfg(test)]
 mod testing;

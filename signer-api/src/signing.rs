@@ -9,6 +9,11 @@
 //! freeze holds for the next request. **Invariant:** kept by
 //! `tests::a_repeat_gets_its_bytes_from_the_cosigners_until_they_freeze_it`.
 
+#[cfg_attr(
+    not(feature = "test-seams"),
+    expect(unreachable_pub, reason = "public for the simulation")
+)]
+mod arithmetic;
 mod conductor;
 mod duties;
 #[cfg(test)]
@@ -18,6 +23,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use duty::{Claim, PublicKey, SigningOrder, SigningRoot};
 use parking_lot::Mutex;
+use rand::RngExt;
 use threshold::{
     Signature,
     round::{Failure, FailureReason, Verdict},
@@ -34,6 +40,11 @@ use crate::{
     metrics::{Metrics, Stage},
     validators::Validator,
 };
+#[cfg(feature = "test-seams")]
+pub use arithmetic::Arithmetic;
+#[cfg(not(feature = "test-seams"))]
+use arithmetic::Arithmetic;
+use arithmetic::Plain;
 use duties::Duties;
 
 /// A request that was parsed, and whose validator was found.
@@ -67,7 +78,12 @@ struct Shared {
     /// Requests under way; whoever joins one waits for its outcome.
     under_way: Mutex<HashMap<Key, watch::Receiver<Option<Outcome>>>>,
     duties: Duties,
+    arithmetic: Arc<dyn Arithmetic>,
+    chance: Chance,
 }
+
+/// A number from 0 up to 1, never the same twice in a row: callers that race must not keep step.
+pub(crate) type Chance = Box<dyn Fn() -> f64 + Send + Sync>;
 
 /// Takes a request from those under way when its work ends, however it ends.
 struct UnderWay {
@@ -89,7 +105,21 @@ enum Part {
 
 impl Signing {
     pub(crate) fn new(cosigners: Arc<Cosigners>, cpu: Cpu, metrics: Arc<Metrics>) -> Self {
+        let chance = Box::new(|| rand::rng().random());
+        Self::with(cosigners, cpu, metrics, Arc::new(Plain), chance)
+    }
+
+    /// Where arithmetic and chance are given.
+    pub(crate) fn with(
+        cosigners: Arc<Cosigners>,
+        cpu: Cpu,
+        metrics: Arc<Metrics>,
+        arithmetic: Arc<dyn Arithmetic>,
+        chance: Chance,
+    ) -> Self {
         let shared = Shared {
+            arithmetic,
+            chance,
             cosigners,
             cpu,
             metrics,

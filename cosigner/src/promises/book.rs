@@ -1,14 +1,10 @@
 //! The promises of a running cosigner: shared, and waited for.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use threshold::Ballot;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{DutyId, PromiseAnswer, Promises, SignAnswer};
 
@@ -17,7 +13,6 @@ const BELLS: usize = 64;
 /// [`Promises`] behind a lock, and bells that ring when an outcome is known.
 pub struct PromiseBook {
     promises: Mutex<Promises>,
-    hasher: RandomState,
     // Waiting is rare (a caller races with a commit), so duties share bells.
     bells: [Notify; BELLS],
 }
@@ -35,19 +30,13 @@ impl PromiseBook {
     pub fn new(promises: Promises) -> Self {
         Self {
             promises: Mutex::new(promises),
-            hasher: RandomState::new(),
             bells: std::array::from_fn(|_| Notify::new()),
         }
     }
 
     /// Promises, and waits until `deadline` while the duty is being signed. Still
     /// [`PromiseAnswer::Fenced`] after that.
-    pub async fn promise(
-        &self,
-        duty: DutyId,
-        ballot: Ballot,
-        deadline: tokio::time::Instant,
-    ) -> PromiseAnswer {
+    pub async fn promise(&self, duty: DutyId, ballot: Ballot, deadline: Instant) -> PromiseAnswer {
         loop {
             let Some(bell) = self.bell(&duty) else {
                 return PromiseAnswer::Fenced;
@@ -55,7 +44,10 @@ impl PromiseBook {
             // Listening begins before the check, so no ring between the two is missed.
             let mut ring = std::pin::pin!(bell.notified());
             ring.as_mut().enable();
-            let answer = self.promises.lock().promise(duty, ballot, Instant::now());
+            let answer = self
+                .promises
+                .lock()
+                .promise(duty, ballot, Instant::now().into_std());
             if answer != PromiseAnswer::Fenced {
                 return answer;
             }
@@ -73,7 +65,7 @@ impl PromiseBook {
         match self
             .promises
             .lock()
-            .begin_sign(duty, ballot, Instant::now())
+            .begin_sign(duty, ballot, Instant::now().into_std())
         {
             SignAnswer::Begun => Ok(Fence {
                 book: Arc::clone(self),
@@ -94,13 +86,13 @@ impl PromiseBook {
     pub fn forget_past(&self, settled_after: Duration, is_past: impl Fn(&DutyId) -> bool) {
         self.promises
             .lock()
-            .forget_past(Instant::now(), settled_after, is_past);
+            .forget_past(Instant::now().into_std(), settled_after, is_past);
     }
 
     /// See [`Promises::is_starting`].
     #[must_use]
     pub fn is_starting(&self) -> bool {
-        self.promises.lock().is_starting(Instant::now())
+        self.promises.lock().is_starting(Instant::now().into_std())
     }
 
     /// See [`Promises::len`].
@@ -111,7 +103,7 @@ impl PromiseBook {
 
     fn bell(&self, duty: &DutyId) -> Option<&Notify> {
         let bells = u64::try_from(BELLS).ok()?;
-        let bell = self.hasher.hash_one(duty) % bells;
+        let bell = duty.spread() % bells;
         self.bells.get(usize::try_from(bell).ok()?)
     }
 }
@@ -128,6 +120,7 @@ impl Drop for Fence {
 #[cfg(test)]
 mod tests {
     use duty::{Claim, PublicKey, SigningRoot, Slot};
+    use std::time::Instant;
     use tokio::time;
 
     use super::*;

@@ -4,7 +4,7 @@ use duty::{Claim, DutyKind, SigningOrder, SigningRoot};
 use slashing::{Denial, Refused, Unavailable};
 use wire::proto::{self, refusal::Reason};
 
-use super::{Service, since_1970};
+use super::Service;
 
 /// Bytes of a refusal's message at most.
 const MESSAGE_MAX: usize = 300;
@@ -172,7 +172,7 @@ impl Service {
         if let Some(claim) = order.claim() {
             self.parts
                 .clock
-                .check(&claim, since_1970())
+                .check(&claim, (self.parts.time)())
                 .map_err(|beyond| Refusal::new(Reason::BeyondClock, beyond.to_string()))?;
         }
         let root = order.signing_root();

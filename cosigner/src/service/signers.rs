@@ -13,18 +13,40 @@ pub(super) enum Urgency {
 }
 
 /// As many batches at once, per urgency, as there are processors; the others wait in their order.
-pub(super) struct Signers {
-    prompt: Arc<Semaphore>,
-    bulk: Arc<Semaphore>,
+pub struct Signers(Threads);
+
+enum Threads {
+    Pool {
+        prompt: Arc<Semaphore>,
+        bulk: Arc<Semaphore>,
+    },
+    /// The caller's.
+    #[cfg(feature = "test-seams")]
+    None,
+}
+
+impl Default for Signers {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Signers {
-    pub(super) fn new() -> Self {
+    /// Threads of the runtime's that may be held.
+    #[must_use]
+    pub fn new() -> Self {
         let processors = available_parallelism().map_or(1, usize::from);
-        Self {
+        Self(Threads::Pool {
             prompt: Arc::new(Semaphore::new(processors)),
             bulk: Arc::new(Semaphore::new(processors)),
-        }
+        })
+    }
+
+    /// No threads: batches are signed where they are, in an order that repeats.
+    #[cfg(feature = "test-seams")]
+    #[must_use]
+    pub const fn inline() -> Self {
+        Self(Threads::None)
     }
 
     /// Runs `work` on a thread that may be held. `None` if the process is stopping.
@@ -33,9 +55,11 @@ impl Signers {
         urgency: Urgency,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let places = match urgency {
-            Urgency::Prompt => &self.prompt,
-            Urgency::Bulk => &self.bulk,
+        let places = match (&self.0, urgency) {
+            (Threads::Pool { prompt, .. }, Urgency::Prompt) => prompt,
+            (Threads::Pool { bulk, .. }, Urgency::Bulk) => bulk,
+            #[cfg(feature = "test-seams")]
+            (Threads::None, _) => return Some(work()),
         };
         let place = Arc::clone(places).acquire_owned().await.ok()?;
         let work = tokio::task::spawn_blocking(move || {

@@ -145,7 +145,7 @@ impl Service {
         let count = items.len();
         let vault = Arc::clone(&self.parts.vault);
         let started = Instant::now();
-        let signing = self.signers.run(urgency, move || {
+        let signing = self.parts.signers.run(urgency, move || {
             let outcome = |item: Item| match item.step {
                 Step::Permitted(permit) => match vault.sign(permit) {
                     Ok(PartialSignature(bytes)) => (Outcome::Partial(bytes.to_vec()), "signed"),

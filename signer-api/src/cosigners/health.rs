@@ -79,11 +79,10 @@ pub(super) async fn watch(link: Weak<Link>) {
     loop {
         let began = Instant::now();
         let Some(link) = link.upgrade() else { return };
-        let heard = match timeout(POLL_TIMEOUT, link.client().status(proto::StatusRequest {})).await
-        {
+        let heard = match timeout(POLL_TIMEOUT, link.transport().status()).await {
             Ok(Ok(reply)) => {
                 late = 0;
-                Some(reply.into_inner().into())
+                Some(reply.into())
             }
             Ok(Err(status)) => Some(Health::Absent(link.describe(&status))),
             Err(_) if late < LATE_ANSWERS_MAX => {

@@ -8,18 +8,16 @@ use tokio::{
     sync::watch,
     time::{Instant, timeout_at},
 };
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Request, Status};
 use tracing::{debug, warn};
-use wire::{
-    ballot_to_proto, order_to_proto,
-    proto::{self, cosigner_client::CosignerClient},
-};
+use wire::{ballot_to_proto, order_to_proto, proto};
 
 use super::{
     health::{self, Health},
     lane::{self, Ask, Lane, LaneQueue, Ticket},
     latency::Latency,
     replies::{self, Nonsense},
+    transport::Transport,
 };
 use crate::metrics::Metrics;
 
@@ -68,7 +66,7 @@ struct BackOff {
 pub(crate) struct Link {
     peer: Peer,
     san: Arc<str>,
-    client: CosignerClient<Channel>,
+    transport: Arc<dyn Transport>,
     lanes: Vec<(Lane, LaneQueue)>,
     latency: Latency,
     back_off: Mutex<BackOff>,
@@ -83,7 +81,7 @@ impl Link {
     pub(super) fn open(
         peer: Peer,
         san: &str,
-        channel: Channel,
+        transport: Arc<dyn Transport>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let san: Arc<str> = san.into();
@@ -96,7 +94,7 @@ impl Link {
         let link = Arc::new(Self {
             peer,
             san,
-            client: CosignerClient::new(channel),
+            transport,
             lanes,
             latency: Latency::default(),
             back_off: Mutex::default(),
@@ -124,8 +122,9 @@ impl Link {
         &self.latency
     }
 
-    pub(crate) fn client(&self) -> CosignerClient<Channel> {
-        self.client.clone()
+    /// The way to the cosigner, past the lanes.
+    pub(crate) fn transport(&self) -> &dyn Transport {
+        &*self.transport
     }
 
     /// Asks for a promise; the answer is an event.
@@ -286,7 +285,11 @@ impl Link {
         let request = proto::PromiseRequest {
             items: items.collect(),
         };
-        let outcomes = self.client().promise(request).await?.into_inner().outcomes;
+        let outcomes = self
+            .transport
+            .promise(Request::new(request))
+            .await?
+            .outcomes;
         same_number(asks, outcomes.len())?;
         let pairs = asks.iter().zip(outcomes);
         Ok(pairs
@@ -302,7 +305,7 @@ impl Link {
         let request = proto::SignRequest {
             items: items.collect(),
         };
-        let outcomes = self.client().sign(request).await?.into_inner().outcomes;
+        let outcomes = self.transport.sign(Request::new(request)).await?.outcomes;
         same_number(asks, outcomes.len())?;
         let pairs = asks.iter().zip(outcomes);
         Ok(pairs

@@ -83,11 +83,10 @@ impl Link {
     /// Asks for it now; `None` if no answer says it by `until`.
     pub(crate) async fn standing(&self, until: Instant) -> Option<Standing> {
         let began = Instant::now();
-        let mut client = self.client();
-        let asked = timeout_at(until, client.status(proto::StatusRequest {})).await;
+        let asked = timeout_at(until, self.transport().status()).await;
         self.asked(LANE, began.elapsed());
         let (reason, why) = match asked {
-            Ok(Ok(reply)) => match reply.into_inner().ledger {
+            Ok(Ok(reply)) => match reply.ledger {
                 Some(state) => return Some(state.into()),
                 None => (
                     FailureReason::Ledger,

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use duty::{SigningOrder, SigningRoot};
-use rand::RngExt;
 use threshold::{
     CombineError, PartialSignature, ShareIndex, Signature,
     round::{Effect, Event, Mode, Peer, Round, Terms, Verdict},
@@ -194,7 +193,7 @@ impl Conductor<'_> {
             }
             Effect::RetryBetween { earliest, latest } => {
                 let spread = latest.saturating_sub(earliest);
-                let pause = earliest + spread.mul_f64(rand::rng().random());
+                let pause = earliest + spread.mul_f64((self.shared.chance)());
                 self.retry = Some(self.start + pause);
                 Next::GoOn
             }
@@ -229,7 +228,8 @@ impl Conductor<'_> {
             self.shared.metrics.stage(Stage::Sign, began - asked);
         }
         let (validator, root) = (Arc::clone(self.validator), self.root);
-        let job = move || validator.committee.combine(root, &partials);
+        let arithmetic = Arc::clone(&self.shared.arithmetic);
+        let job = move || arithmetic.combine(&validator.committee, root, &partials);
         let combined: Option<Result<Signature, CombineError>> =
             self.shared.cpu.run(self.urgency, job).await;
         self.shared.metrics.stage(Stage::Combine, began.elapsed());
@@ -248,11 +248,12 @@ impl Conductor<'_> {
     fn judge(&self, partials: Vec<(Peer, ShareIndex, PartialSignature)>) {
         let (shared, root) = (Arc::clone(self.shared), self.root);
         let validator = Arc::clone(self.validator);
+        let arithmetic = Arc::clone(&shared.arithmetic);
         tokio::spawn(async move {
             let job = move || {
                 let committee = &validator.committee;
                 let bad = partials.into_iter().filter(|(_, index, partial)| {
-                    committee.verify_partial(*index, root, partial).is_err()
+                    !arithmetic.holds(committee, *index, root, partial)
                 });
                 bad.map(|(peer, _, _)| peer).collect::<Vec<_>>()
             };

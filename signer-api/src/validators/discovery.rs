@@ -61,10 +61,8 @@ pub(super) async fn fetch(link: &Link) -> Result<Listing, String> {
 }
 
 async fn fetch_pages(link: &Link) -> Result<Listing, String> {
-    let called = link.client().validators(proto::ValidatorsRequest {}).await;
-    let mut pages = called
-        .map_err(|status| link.describe(&status))?
-        .into_inner();
+    let called = link.transport().validators().await;
+    let mut pages = called.map_err(|status| link.describe(&status))?;
     let mut generation = None;
     let mut listing = Listing::new();
     let (mut count, mut bytes) = (0_usize, 0_usize);
