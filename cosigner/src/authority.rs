@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use arc_swap::ArcSwap;
 use daemon::serve::Peer;
 use tonic::{Request, Status};
 
@@ -25,14 +26,46 @@ impl Authority {
     }
 }
 
+/// The authority that holds now: looked at for every call, so that who is taken out of it has made
+/// its last one. Clones are of the same.
+#[derive(Debug, Clone)]
+pub struct AuthoritySlot(Arc<ArcSwap<Authority>>);
+
+impl AuthoritySlot {
+    /// Holds from the next call on.
+    pub fn replace(&self, authority: Authority) {
+        self.0.store(Arc::new(authority));
+    }
+}
+
+impl From<Authority> for AuthoritySlot {
+    fn from(authority: Authority) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(authority)))
+    }
+}
+
+/// A group of methods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// Promises and signatures.
+    Sign,
+    /// What operators order.
+    Administer,
+}
+
 /// Refuses a call before its handler runs, and before its message is decoded, unless one of the
 /// caller's SANs is allowed.
 pub(crate) fn only(
-    allowed: BTreeSet<String>,
+    slot: AuthoritySlot,
+    group: Group,
     metrics: Arc<Metrics>,
 ) -> impl Fn(Request<()>) -> Result<Request<()>, Status> + Clone + Send + Sync + 'static {
-    let allowed = Arc::new(allowed);
     move |request| {
+        let authority = slot.0.load();
+        let allowed = match group {
+            Group::Sign => &authority.sign,
+            Group::Administer => &authority.administer,
+        };
         let peer = request.extensions().get::<Peer>();
         if peer.is_some_and(|peer| peer.sans.iter().any(|san| allowed.contains(san))) {
             return Ok(request);

@@ -10,6 +10,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 use daemon::{
     config::{self, ConfigError},
+    reload::Prints,
     tls,
 };
 use duty::{Epoch, Slot};
@@ -23,7 +24,7 @@ use crate::{
     config::Settings,
     import::{self, ImportError, Said},
     sealing::Passphrase,
-    server::{self, Stop},
+    server::{self, Start, Stop},
     service::since_1970,
     vault::{self, Past, VaultError},
 };
@@ -39,7 +40,11 @@ const EXAMPLES: &str = "Examples:
       --passphrase-file cosigner-1.passphrase --never-signed
 
 COUNTERSIGN_TLS__KEY=/run/key.pem overrides `key` in [tls], COUNTERSIGN__LISTEN overrides `listen`;
-COUNTERSIGN_LOG=debug sets the log level. Exit code 2: a file or an argument must be changed.";
+COUNTERSIGN_LOG=debug sets the log level. Exit code 2: a file or an argument must be changed.
+
+SIGHUP, or a changed file: certificates, [authority] and allow_… are taken up while it runs; the log names
+what needs a restart. SIGTERM, SIGINT: nothing new is promised, and calls under way are finished within
+drain_ms; a second one ends it at once.";
 
 const IMPORT_EXAMPLES: &str = "Examples:
   # Keys that are new
@@ -72,7 +77,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve signer-apis until SIGINT or SIGTERM
+    /// Serve signer-apis until SIGINT or SIGTERM; SIGHUP reads the configuration again
     Run(RunArguments),
     /// Apply the migrations that the database lacks
     Migrate {
@@ -177,7 +182,10 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
 fn execute(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(arguments) => {
-            let settings = Settings::load(&arguments.file.config)?;
+            let path = arguments.file.config;
+            let prints = Prints::of([&path]);
+            let settings = Settings::load(&path)?;
+            let prints = prints.and(settings.files(&path).prints());
             let tls = tls::mutual_server(&settings.config.tls, &settings.authority.everyone())?;
             let passphrase = Passphrase::read(&settings.config.vault.passphrase_file)?;
             if arguments.check {
@@ -194,7 +202,16 @@ fn execute(command: Command) -> Result<(), Failure> {
             } else {
                 Origin::AsLeft
             };
-            runtime()?.block_on(server::run(settings, tls, passphrase, stop, origin))
+            let start = Start {
+                path,
+                prints,
+                settings,
+                tls,
+                passphrase,
+                stop,
+                origin,
+            };
+            runtime()?.block_on(server::run(start))
         }
         Command::Migrate { file } => {
             let settings = Settings::load(&file.config)?;

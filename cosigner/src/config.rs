@@ -10,8 +10,9 @@ use std::{
 use daemon::{
     config::{self, ConfigError, ENVIRONMENT_PREFIX},
     network::Network,
+    reload::{CertificateFiles, Files},
     telemetry::LogFormat,
-    tls::TlsFiles,
+    tls::{Role, TlsFiles},
 };
 use duty::Root;
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,9 @@ pub struct Config {
     /// How long a decision of the ledger may take, in milliseconds.
     #[serde(default = "ledger_wait_ms_default")]
     pub ledger_wait_ms: u64,
+    /// How long calls under way may take after shutdown began, in milliseconds.
+    #[serde(default = "drain_ms_default")]
+    pub drain_ms: u64,
     /// Promises that are held at most; four for each validator, at least 100,000, if not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promises_max: Option<usize>,
@@ -129,6 +133,10 @@ const fn ledger_wait_ms_default() -> u64 {
     500
 }
 
+const fn drain_ms_default() -> u64 {
+    5_000
+}
+
 const fn history_epochs_default() -> u64 {
     1000
 }
@@ -176,6 +184,7 @@ impl Settings {
         let unusable = |error: slashing::DatabaseError| ConfigError::new(error.to_string());
         config.database.check().map_err(unusable)?;
         config::in_range("ledger_wait_ms", config.ledger_wait_ms, 10, 60_000)?;
+        config::in_range("drain_ms", config.drain_ms, 0, 600_000)?;
         // Two epochs of repeats are needed; the upper bound is any number that no clock overflows.
         config::in_range("history_epochs", config.history_epochs, 2, 100_000_000)?;
         if let Some(promises_max) = config.promises_max {
@@ -218,6 +227,24 @@ impl Settings {
             anchor,
             config,
         })
+    }
+
+    /// What a cosigner reads of which it takes up changes while it runs: this configuration, which
+    /// lies at `path`, and what it names.
+    #[must_use]
+    pub fn files(&self, path: &Path) -> Files {
+        let TlsFiles {
+            certificate,
+            key,
+            ca,
+        } = &self.config.tls;
+        let mut certificates = CertificateFiles::default();
+        certificates.add(certificate, Role::Own);
+        certificates.add(ca, Role::Authority);
+        Files {
+            others: vec![path.to_owned(), key.clone()],
+            certificates,
+        }
     }
 
     /// Promises that are held at most with so many validators.

@@ -21,5 +21,6 @@ pub mod package;
 mod pruning;
 
 pub mod metrics;
+mod reload;
 pub mod sealing;
 mod server;

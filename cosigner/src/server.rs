@@ -1,15 +1,20 @@
 //! One cosigner, from its configuration to its end.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use daemon::{
+    reload::{self, Hangups, Prints, ReloadNumbers},
     serve::{Listener, ListenerLimits},
     shutdown, telemetry,
+    tls::ServerTls,
 };
-use rustls::ServerConfig;
 use slashing::{Database, Ledger, LedgerLimits, Opening, Origin};
 use threshold::CommitteeSize;
-use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::{
@@ -18,6 +23,7 @@ use crate::{
     config::Settings,
     metrics::Metrics,
     pruning,
+    reload::Taking,
     sealing::Passphrase,
     service::{self, Parts, Service, Signers},
     vault::{Listing, Shares, Vault},
@@ -25,8 +31,6 @@ use crate::{
 
 /// How often the database is asked for newly imported shares.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
-/// How long calls that are under way may take when the process stops.
-const DRAIN_WAIT: Duration = Duration::from_secs(5);
 
 /// What ends the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,70 +72,102 @@ pub(crate) fn prepare(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What a cosigner is started with.
+pub(crate) struct Start {
+    /// The configuration's file, of which changes are taken up.
+    pub(crate) path: PathBuf,
+    /// What it held, and what those files held that it names, before they were read.
+    pub(crate) prints: Prints,
+    pub(crate) settings: Settings,
+    pub(crate) tls: ServerTls,
+    pub(crate) passphrase: Passphrase,
+    pub(crate) stop: Stop,
+    pub(crate) origin: Origin,
+}
+
 /// Serves until it is told to stop.
-pub(crate) async fn run(
-    settings: Settings,
-    tls: Arc<ServerConfig>,
-    passphrase: Passphrase,
-    stop: Stop,
-    origin: Origin,
-) -> Result<(), Failure> {
+pub(crate) async fn run(start: Start) -> Result<(), Failure> {
     // Listened for from the start, so that a signal during the start is not lost.
-    let signal = shutdown::signal();
+    let (signal, hangups) = (shutdown::signal(), Hangups::listen());
+    let settings = &start.settings;
     let config = &settings.config;
     let database = Database::open(&config.database, settings.genesis_validators_root).await?;
     let mut entropy = Entropy::default();
-    let vault = Vault::open(database.clone(), passphrase, &mut |bytes| {
+    let vault = Vault::open(database.clone(), start.passphrase, &mut |bytes| {
         entropy.fill(bytes)
     })
     .await?;
     entropy.check()?;
     let vault = Arc::new(vault);
     let metrics = Arc::new(Metrics::default());
-    let listing = vault.listing();
-    introduce(&settings, &listing, &metrics);
-    let ledger = open_ledger(&settings, database, origin).await?;
-    let shares = Arc::clone(&vault);
-    let service = Service::new(Parts {
-        vault: shares,
-        signers: Signers::new(),
-        time: Box::new(service::since_1970),
-        ledger: ledger.clone(),
-        clock: settings.clock,
-        promises_max: settings.promises_max(listing.reports.len()),
-        genesis_validators_root: settings.genesis_validators_root,
-        slots_per_epoch: settings.slots_per_epoch,
-        allow_voluntary_exits: config.allow_voluntary_exits,
-        allow_deposits: config.allow_deposits,
-        metrics: Arc::clone(&metrics),
-        ledger_wait: settings.ledger_wait,
-    });
-    let listener = Listener::bind(config.listen, Some(tls), ListenerLimits::default()).await?;
-    let mut registry = metrics.registry();
+    introduce(settings, &vault.listing(), &metrics);
+    let ledger = open_ledger(settings, database, start.origin).await?;
+    let service = service(settings, &vault, &ledger, &metrics);
+    let limits = ListenerLimits::default();
+    let listener = Listener::bind(config.listen, Some(start.tls), limits).await?;
+    let (mut registry, numbers) = (metrics.registry(), ReloadNumbers::default());
     listener.counters().register(&mut registry);
+    numbers.register(&mut registry);
     if let Some(section) = &config.metrics {
         let forever = std::future::pending();
         let address = daemon::metrics::serve(section.listen, registry, forever).await?;
         info!(%address, "serving metrics");
     }
-    let reloading = tokio::spawn(keep_reloading(vault, metrics));
-    let pruning = tokio::spawn(pruning::keep_pruning(
-        ledger.clone(),
-        pruning::Keep::of(&settings),
-    ));
+    let taking = Arc::new(Taking {
+        path: start.path.clone(),
+        started: config.clone(),
+        tls: listener.tls(),
+        authority: settings.authority.clone().into(),
+        service,
+        drain_ms: Arc::new(config.drain_ms.into()),
+    });
+    let keep = pruning::Keep::of(settings);
+    let background = [
+        tokio::spawn(keep_reloading(vault, metrics)),
+        tokio::spawn(pruning::keep_pruning(ledger.clone(), keep)),
+        tokio::spawn(reload::watch(
+            Arc::clone(&taking),
+            hangups,
+            settings.files(&start.path),
+            start.prints,
+            numbers,
+        )),
+    ];
     info!(address = %listener.address(), "serving signer-apis");
     let served = tokio::select! {
-        served = serve(listener, service, &settings, signal, stop) => served,
+        served = serve(listener, &taking, signal, start.stop) => served,
         name = ledger.lost() => Err(Failure::Failed(format!(
             "another cosigner ({name}) has taken the ledger: stop one of the two; a new start waits \
              for the other's end"
         ))),
     };
-    reloading.abort();
-    pruning.abort();
+    background.iter().for_each(tokio::task::JoinHandle::abort);
     ledger.close().await;
     info!("stopped");
     served
+}
+
+fn service(
+    settings: &Settings,
+    vault: &Arc<Vault>,
+    ledger: &Ledger,
+    metrics: &Arc<Metrics>,
+) -> Arc<Service> {
+    let shares = Arc::clone(vault);
+    Service::new(Parts {
+        vault: shares,
+        signers: Signers::new(),
+        time: Box::new(service::since_1970),
+        ledger: ledger.clone(),
+        clock: settings.clock,
+        promises_max: settings.promises_max(vault.listing().reports.len()),
+        genesis_validators_root: settings.genesis_validators_root,
+        slots_per_epoch: settings.slots_per_epoch,
+        allow_voluntary_exits: settings.config.allow_voluntary_exits,
+        allow_deposits: settings.config.allow_deposits,
+        metrics: Arc::clone(metrics),
+        ledger_wait: settings.ledger_wait,
+    })
 }
 
 /// Takes the ledger. One that may have forgotten something is quarantined by that.
@@ -156,20 +192,17 @@ async fn open_ledger(
 
 async fn serve(
     listener: Listener,
-    service: Arc<Service>,
-    settings: &Settings,
+    taking: &Taking,
     signal: impl Future<Output = ()>,
     stop: Stop,
 ) -> Result<(), Failure> {
-    let (stopping, stopped) = tokio::sync::oneshot::channel::<()>();
-    let router = service::router(service, settings.authority.clone());
-    let mut serving = std::pin::pin!(router.serve_with_incoming_shutdown(
-        listener.into_stream(),
-        async move {
-            // Either way it is the end.
-            let _told = stopped.await;
-        }
-    ));
+    let service = Arc::clone(&taking.service);
+    let router = service::router(Arc::clone(&service), taking.authority.clone());
+    let connections = listener.into_stream();
+    let closer = connections.closer();
+    // Graceful, but not by this signal: when the connections come to an end, the last is with them.
+    let serving = router.serve_with_incoming_shutdown(connections, std::future::pending());
+    let mut serving = std::pin::pin!(serving);
     let failed = |error: tonic::transport::Error| Failure::Failed(error.to_string());
     let told = async {
         match stop {
@@ -182,16 +215,29 @@ async fn serve(
     };
     tokio::select! {
         ended = &mut serving => return ended.map_err(failed),
-        () = told => info!("stopping: no new calls"),
+        () = told => {}
     }
-    drop(stopping);
-    timeout(DRAIN_WAIT, serving)
-        .await
-        .unwrap_or_else(|_| {
+    let again = shutdown::signal();
+    let drain = Duration::from_millis(taking.drain_ms.load(Ordering::Relaxed));
+    info!(
+        ?drain,
+        "stopping: no new promise, no new call; what is under way is finished"
+    );
+    service.stop();
+    closer.close();
+    let cut_off = async {
+        tokio::select! {
+            () = tokio::time::sleep(drain) => {}
+            () = again => {}
+        }
+    };
+    tokio::select! {
+        ended = serving => ended.map_err(failed),
+        () = cut_off => {
             warn!("calls that are still under way are cut off");
             Ok(())
-        })
-        .map_err(failed)
+        }
+    }
 }
 
 /// Says what an operator must know of this start.

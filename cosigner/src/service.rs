@@ -14,7 +14,10 @@ mod signing;
 mod timed;
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -28,7 +31,7 @@ use tonic::{
 use wire::proto::{administration_server::AdministrationServer, cosigner_server::CosignerServer};
 
 use crate::{
-    authority::{self, Authority},
+    authority::{self, AuthoritySlot, Group},
     clock::Clock,
     metrics::Metrics,
     promises::{PromiseBook, Promises},
@@ -38,10 +41,11 @@ use peers::Peers;
 pub use signers::Signers;
 use timed::Timed;
 
-/// Bytes of one request at most: a batch of the largest orders, with room to spare.
-const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
-/// Calls at once on one connection; one more waits in the client.
-const STREAMS_MAX: u32 = 64;
+/// Bytes of one request at most: a batch of the largest orders, twice.
+const MESSAGE_BYTES_MAX: usize = 128 * 1024;
+/// Calls at once on one connection; one more waits in the client. As many as a peer may have of all
+/// kinds: none waits there behind another kind.
+const STREAMS_MAX: u32 = peers::CALLS_MAX * peers::KINDS;
 /// Bytes of one request of an operator at most: 100,000 keys, with room to spare.
 const ADMINISTRATION_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long one call may take, its message's arrival included, besides what it waits for the ledger;
@@ -56,6 +60,9 @@ const LEDGER_WAITS: u32 = 2;
 const FORGET_EVERY: Duration = Duration::from_secs(6);
 /// How long after the last promise such a duty may be forgotten.
 const SETTLED_AFTER: Duration = Duration::from_secs(60);
+
+/// What is said by a service whose process ends.
+const STOPPING: &str = "this cosigner is stopping";
 
 /// What a service works with.
 pub struct Parts {
@@ -75,9 +82,9 @@ pub struct Parts {
     pub genesis_validators_root: Root,
     /// Slots of an epoch.
     pub slots_per_epoch: u64,
-    /// Whether exits are signed.
+    /// Whether exits are signed, at the start.
     pub allow_voluntary_exits: bool,
-    /// Whether deposits are signed.
+    /// Whether deposits are signed, at the start.
     pub allow_deposits: bool,
     /// The numbers.
     pub metrics: Arc<Metrics>,
@@ -88,6 +95,10 @@ pub struct Parts {
 /// The service's state.
 pub struct Service {
     parts: Parts,
+    allow_voluntary_exits: AtomicBool,
+    allow_deposits: AtomicBool,
+    /// The process will end: nothing new is begun.
+    stopping: AtomicBool,
     promises: Arc<PromiseBook>,
     peers: Peers,
     /// Room for one history on its way in or out.
@@ -100,6 +111,9 @@ impl Service {
     pub fn new(parts: Parts) -> Arc<Self> {
         let promises = Promises::new(Instant::now().into_std(), parts.promises_max);
         let service = Arc::new(Self {
+            allow_voluntary_exits: parts.allow_voluntary_exits.into(),
+            allow_deposits: parts.allow_deposits.into(),
+            stopping: false.into(),
             promises: Arc::new(PromiseBook::new(promises)),
             peers: Peers::default(),
             histories: Arc::new(Semaphore::new(1)),
@@ -119,6 +133,22 @@ impl Service {
         service
     }
 
+    /// Signs exits and deposits from now on, or does not.
+    pub(crate) fn allow(&self, voluntary_exits: bool, deposits: bool) {
+        self.allow_voluntary_exits
+            .store(voluntary_exits, Ordering::Relaxed);
+        self.allow_deposits.store(deposits, Ordering::Relaxed);
+    }
+
+    /// From now on it promises nothing and says that it is not ready; what it has promised, it signs.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
     /// Forgets promises for duties that the chain takes no more.
     fn forget_past(&self) {
         let now = self.parts.clock.now((self.parts.time)());
@@ -134,7 +164,8 @@ impl Service {
 }
 
 /// The routes of `service`, each group of methods behind its names.
-pub fn router(service: Arc<Service>, authority: Authority) -> Router {
+pub fn router(service: Arc<Service>, authority: impl Into<AuthoritySlot>) -> Router {
+    let authority = authority.into();
     let metrics = Arc::clone(&service.parts.metrics);
     let ledger_waits = service.parts.ledger_wait.saturating_mul(LEDGER_WAITS);
     let cosigner =
@@ -143,8 +174,8 @@ pub fn router(service: Arc<Service>, authority: Authority) -> Router {
         AdministrationServer::from_arc(service).max_decoding_message_size(ADMINISTRATION_BYTES_MAX);
     let cosigner = Timed::new(cosigner, CALL_TIMEOUT.saturating_add(ledger_waits));
     let administration = Timed::new(administration, ADMINISTRATION_TIMEOUT);
-    let sign = authority::only(authority.sign, Arc::clone(&metrics));
-    let administer = authority::only(authority.administer, metrics);
+    let sign = authority::only(authority.clone(), Group::Sign, Arc::clone(&metrics));
+    let administer = authority::only(authority, Group::Administer, metrics);
     Server::builder()
         .max_concurrent_streams(Some(STREAMS_MAX))
         .http2_keepalive_interval(Some(Duration::from_secs(20)))

@@ -1,4 +1,7 @@
-//! `countersign bench`: load like a slot's burst, every signature verified.
+//! `countersign bench`: load like a slot's burst, every signature verified; or far more than that.
+
+mod overload;
+mod plain;
 
 use std::{
     sync::Arc,
@@ -19,6 +22,7 @@ use crate::{attestation::Attestation, client::SignerApi};
 
 const EXAMPLES: &str = "Examples:
   countersign bench http://127.0.0.1:9000
+  countersign bench http://127.0.0.1:9000 --overload 60 --pid 4711
   countersign bench http://127.0.0.1:9000 --validators 500 --connections 64 --slots 20 --pattern distinct
 
 The signer's cosigners must run with clock = \"unchecked\" (quickstart --clock unchecked), because a
@@ -61,6 +65,18 @@ pub struct BenchArgs {
     /// The first target epoch (the time in milliseconds if not given, so that runs never collide)
     #[arg(long, value_name = "EPOCH")]
     first_epoch: Option<u64>,
+    /// Instead: ask for many times what the signer can do, for so long, and see what becomes of it
+    #[arg(long, value_name = "SECONDS")]
+    overload: Option<u64>,
+    /// With --overload: how many times what it can do
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    times: u32,
+    /// With --overload: the signer's deadline, which the p99 of what it takes on must keep
+    #[arg(long, value_name = "MS", default_value_t = 1200)]
+    deadline_ms: u32,
+    /// With --overload: processes whose memory is shown
+    #[arg(long, value_name = "PID")]
+    pid: Vec<u32>,
 }
 
 /// One answered request.
@@ -94,6 +110,9 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
         keys.len()
     );
     let keys: Vec<PublicKey> = keys.into_iter().take(wanted).collect();
+    if let Some(seconds) = args.overload {
+        return overload::run(&args, network, chain, keys, seconds).await;
+    }
     let first = args.first_epoch.map_or_else(now_ms, Ok)?;
     let slot = |number: u64| -> Vec<Attestation> {
         let target = Epoch(first.saturating_add(number));

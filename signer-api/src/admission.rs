@@ -1,26 +1,31 @@
 //! How much is taken on at once. More is answered, not absorbed.
+//!
+//! Two kinds of places: a few that only proposals get, so that they never wait for one behind
+//! attestations, and the others, whose number follows what gets done ([`limit`]). All queues behind
+//! are bounded by them: a request keeps its place until the work on it is done.
 
-use std::{sync::Arc, time::Duration};
+mod bodies;
+mod limit;
 
-use axum::body::{Body, BodyDataStream, Bytes};
-use futures_util::StreamExt;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::body::Body;
 use http::HeaderMap;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The longest body of a request, in bytes.
-pub(crate) const BODY_BYTES_MAX: usize = 10 * 1024 * 1024;
+use crate::cpu::Urgency;
+use bodies::Bodies;
+pub(crate) use bodies::{Admitted, BODY_BYTES_MAX, discard};
+use limit::Limit;
 
-/// Memory for bodies is counted in pieces of this many bytes.
-const PIECE_BYTES: usize = 1024;
-
-/// Bodies of more bytes than this leave a quarter of the memory to the others: what is signed is
-/// short, but for blocks, and a few clients that send slowly must not keep all the others out.
-const SHORT_BYTES_MAX: usize = 64 * 1024;
-
-/// How much of a body that is too long is read and thrown away, so that a client that writes before
-/// it reads gets its answer and not a broken connection; and for how long.
-const DISCARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
-const DISCARD_WAIT: Duration = Duration::from_secs(5);
+/// One place of so many is a proposal's.
+const PROPOSALS_PART: usize = 16;
+/// A deadline so late that the number of places follows nothing.
+const NO_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 
 /// Why a request was not taken on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,180 +38,167 @@ pub(crate) enum Turned {
     Broken,
 }
 
-/// A request's place, kept until it is done.
-#[derive(Debug)]
-pub(crate) struct Place {
-    _request: OwnedSemaphorePermit,
-}
-
-/// A body, and the memory that it takes of what all may take.
-pub(crate) struct Admitted {
-    /// The whole body.
-    pub(crate) body: Bytes,
-    _memory: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
-}
-
 /// Bounds over all requests.
 pub(crate) struct Admission {
-    requests: Arc<Semaphore>,
-    memory: Arc<Semaphore>,
-    /// What of it long bodies may take.
-    long: Arc<Semaphore>,
+    proposals: Arc<Semaphore>,
+    others: Arc<Others>,
+    bodies: Bodies,
+}
+
+/// The places that no proposal is needed for.
+struct Others {
+    began: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    under_way: usize,
+    limit: Limit,
+}
+
+/// A request's place, kept until it is done.
+pub(crate) struct Place(Kept);
+
+enum Kept {
+    Proposals { _permit: OwnedSemaphorePermit },
+    Others(Usual),
+}
+
+/// One of the others' places.
+struct Usual {
+    others: Arc<Others>,
+    entered: Instant,
+    unanswered: bool,
 }
 
 impl Admission {
+    /// At most `requests_max` at once, whatever gets done.
     pub(crate) fn new(requests_max: usize, body_memory_bytes: usize) -> Self {
-        let bounded =
-            |permits: usize| Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS)));
-        let pieces = body_memory_bytes.div_ceil(PIECE_BYTES);
-        let long = pieces
-            .saturating_sub(pieces / 4)
-            .max(BODY_BYTES_MAX.div_ceil(PIECE_BYTES));
+        let proposals = (requests_max / PROPOSALS_PART).max(1);
+        let others = requests_max.saturating_sub(proposals).max(1);
         Self {
-            requests: bounded(requests_max),
-            memory: bounded(pieces),
-            long: bounded(long),
+            proposals: bounded(proposals),
+            others: Arc::new(Others {
+                began: Instant::now(),
+                state: Mutex::new(State {
+                    under_way: 0,
+                    limit: Limit::new(others, NO_DEADLINE),
+                }),
+            }),
+            bodies: Bodies::new(body_memory_bytes),
         }
+    }
+
+    /// No more at once than are thought to be answered within `deadline`.
+    pub(crate) fn within(self, deadline: Duration) -> Self {
+        self.follow(deadline);
+        self
+    }
+
+    /// As [`Admission::within`], from now on.
+    pub(crate) fn follow(&self, deadline: Duration) {
+        self.others.state.lock().limit.follow(deadline);
     }
 
     /// A place among the requests.
     pub(crate) fn enter(&self) -> Result<Place, Turned> {
-        let permit = Arc::clone(&self.requests).try_acquire_owned();
-        permit
-            .map(|_request| Place { _request })
-            .map_err(|_| Turned::Overloaded)
+        self.enter_as(Urgency::Usual)
     }
 
-    /// Reads a body, taking memory for it before it is read: as its Content-Length says, else as
-    /// much as is allowed.
+    /// A place among those of its urgency. When proposals have none of theirs left, they get one
+    /// like any other request.
+    pub(crate) fn enter_as(&self, urgency: Urgency) -> Result<Place, Turned> {
+        if urgency == Urgency::Prompt
+            && let Ok(_permit) = Arc::clone(&self.proposals).try_acquire_owned()
+        {
+            return Ok(Place(Kept::Proposals { _permit }));
+        }
+        let now = self.others.began.elapsed();
+        let mut state = self.others.state.lock();
+        let under_way = state.under_way;
+        if !state.limit.admits(now, under_way) {
+            return Err(Turned::Overloaded);
+        }
+        state.under_way = under_way.saturating_add(1);
+        drop(state);
+        Ok(Place(Kept::Others(Usual {
+            others: Arc::clone(&self.others),
+            entered: Instant::now(),
+            unanswered: false,
+        })))
+    }
+
+    /// Reads a body, taking memory for it as it arrives.
     pub(crate) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Admitted, Turned> {
-        let announced = headers
-            .get(http::header::CONTENT_LENGTH)
-            .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        let expected = announced.unwrap_or(BODY_BYTES_MAX);
-        if expected > BODY_BYTES_MAX {
-            discard(body.into_data_stream()).await;
-            return Err(Turned::TooLarge);
-        }
-        let pieces = u32::try_from(expected.div_ceil(PIECE_BYTES)).unwrap_or(u32::MAX);
-        let take = |memory: &Arc<Semaphore>| {
-            let taken = Arc::clone(memory).try_acquire_many_owned(pieces);
-            taken.map_err(|_| Turned::Overloaded)
-        };
-        let is_long = expected > SHORT_BYTES_MAX;
-        let long = is_long.then(|| take(&self.long)).transpose()?;
-        let _memory = (take(&self.memory)?, long);
-        let body = collect(body, expected).await?;
-        Ok(Admitted { body, _memory })
+        self.bodies.read(headers, body).await
+    }
+
+    /// How many requests may be under way at this moment, but for proposals.
+    pub(crate) fn places(&self) -> u64 {
+        self.others.state.lock().limit.places()
     }
 }
 
-/// Reads the rest of a body that will not be used, within bounds.
-pub(crate) async fn discard(mut pieces: BodyDataStream) {
-    let reading = async {
-        let mut bytes = 0_usize;
-        while let Some(Ok(piece)) = pieces.next().await {
-            bytes = bytes.saturating_add(piece.len());
-            if bytes > DISCARDED_BYTES_MAX {
-                return;
-            }
-        }
-    };
-    let _ = tokio::time::timeout(DISCARD_WAIT, reading).await;
-}
-
-/// The whole body, which is mostly one piece and then not copied.
-async fn collect(body: Body, bytes_max: usize) -> Result<Bytes, Turned> {
-    let mut pieces = body.into_data_stream();
-    let mut whole: Option<Bytes> = None;
-    let mut joined: Vec<u8> = Vec::new();
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|_| Turned::Broken)?;
-        let so_far = whole.as_ref().map_or(joined.len(), Bytes::len);
-        if so_far.saturating_add(piece.len()) > bytes_max {
-            discard(pieces).await;
-            return Err(Turned::TooLarge);
-        }
-        match whole.take() {
-            None if joined.is_empty() => whole = Some(piece),
-            None => joined.extend_from_slice(&piece),
-            Some(first) => {
-                joined.reserve(bytes_max.min(first.len().saturating_add(piece.len())));
-                joined.extend_from_slice(&first);
-                joined.extend_from_slice(&piece);
-            }
+impl Place {
+    /// Gives the place up without an answer that says anything of this machine's capacity.
+    pub(crate) fn give_up(mut self) {
+        match &mut self.0 {
+            Kept::Proposals { .. } => {}
+            Kept::Others(place) => place.unanswered = true,
         }
     }
-    Ok(whole.unwrap_or_else(|| joined.into()))
+}
+
+impl Drop for Usual {
+    fn drop(&mut self) {
+        let now = self.others.began.elapsed();
+        let mut state = self.others.state.lock();
+        let under_way = state.under_way;
+        if !self.unanswered {
+            state.limit.ended(now, self.entered.elapsed(), under_way);
+        }
+        state.under_way = under_way.saturating_sub(1);
+    }
+}
+
+fn bounded(permits: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(permits.clamp(1, Semaphore::MAX_PERMITS)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn bodies_are_bounded_one_by_one_and_together() {
-        let admission = Admission::new(1, 28 * 1024 * 1024);
-        let headers = HeaderMap::new();
-        let read = |bytes: usize| admission.read(&headers, Body::from(vec![b'x'; bytes]));
-        let first = read(BODY_BYTES_MAX).await;
-        assert_eq!(
-            first.as_ref().ok().map(|a| a.body.len()),
-            Some(BODY_BYTES_MAX)
-        );
-        assert_eq!(read(BODY_BYTES_MAX + 1).await.err(), Some(Turned::TooLarge));
-        let second = read(1).await;
-        assert!(second.is_ok());
-        assert_eq!(
-            read(1).await.err(),
-            Some(Turned::Overloaded),
-            "unknown lengths count whole"
-        );
-        drop(first);
-        assert!(read(1).await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn long_bodies_that_never_arrive_keep_no_short_one_out() {
-        let admission = Admission::new(1, 40 * 1024 * 1024);
-        let announcing = |bytes: usize| {
-            let length = http::HeaderValue::from(bytes);
-            HeaderMap::from_iter([(http::header::CONTENT_LENGTH, length)])
-        };
-        let headers = announcing(BODY_BYTES_MAX);
-        let never =
-            || Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
-        let mut waiting: Vec<_> = (0..4)
-            .map(|_| Box::pin(admission.read(&headers, never())))
-            .collect();
-        let turned: Vec<bool> = waiting
-            .iter_mut()
-            .map(|read| futures_util::FutureExt::now_or_never(read).is_some())
-            .collect();
-        assert_eq!(turned, [false, false, false, true]);
-        let short = admission.read(&announcing(2), Body::from("{}")).await;
-        assert!(short.is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_body_in_many_pieces_is_put_together() {
-        let pieces = ["ab", "", "cd", "e"].map(Ok::<_, std::io::Error>);
-        let body = Body::from_stream(futures_util::stream::iter(pieces));
-        let admitted = Admission::new(1, BODY_BYTES_MAX)
-            .read(&HeaderMap::new(), body)
-            .await;
-        assert_eq!(
-            admitted.ok().map(|a| a.body),
-            Some(Bytes::from_static(b"abcde"))
-        );
-    }
-
     #[test]
     fn one_place_more_than_there_are_is_overload() {
-        let admission = Admission::new(2, 1);
+        let admission = Admission::new(3, 1);
         let (first, _second) = (admission.enter().unwrap(), admission.enter().unwrap());
         assert_eq!(admission.enter().err(), Some(Turned::Overloaded));
         drop(first);
+        assert!(admission.enter().is_ok());
+        assert_eq!(admission.places(), 2);
+    }
+
+    #[test]
+    fn proposals_have_places_of_their_own() {
+        let admission = Admission::new(64, 1);
+        let others: Vec<_> = (0..60).map(|_| admission.enter().unwrap()).collect();
+        assert!(admission.enter().is_err());
+        let propose = || admission.enter_as(Urgency::Prompt);
+        let proposals: Vec<_> = (0..4).map(|_| propose().unwrap()).collect();
+        assert!(propose().is_err());
+        drop(others);
+        assert!(propose().is_ok(), "there is room among the others");
+        drop(proposals);
+    }
+
+    #[test]
+    fn what_took_longer_than_its_deadline_is_no_answer() {
+        let admission = Admission::new(1_024, 1).within(Duration::from_millis(40));
+        let stuck: Vec<_> = (0..100).map(|_| admission.enter().unwrap()).collect();
+        std::thread::sleep(Duration::from_millis(80));
+        assert!(admission.enter().is_err(), "nothing ends, and many wait");
+        stuck.into_iter().for_each(Place::give_up);
         assert!(admission.enter().is_ok());
     }
 }

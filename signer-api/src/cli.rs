@@ -1,15 +1,29 @@
 //! The command line, and the process' life: read, start, serve, drain.
 
-use std::{ffi::OsString, future::Future, io::Write, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    ffi::OsString,
+    future::Future,
+    io::Write,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
+use arc_swap::ArcSwap;
+use axum::response::IntoResponse;
 use clap::{Parser, Subcommand};
 use daemon::{
     config::{self, ConfigError},
     metrics::Registry,
     network::Network,
-    serve::{self, HttpLimits, Listener, ListenerLimits},
+    reload::{self, Hangups, Prints, ReloadNumbers},
+    serve::{self, Drain, HttpLimits, Listener, ListenerLimits},
     shutdown, telemetry, tls,
 };
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::{
@@ -17,8 +31,10 @@ use crate::{
     config::Config,
     cosigners::Cosigners,
     cpu::Cpu,
-    metrics::Metrics,
-    routes::{self, App},
+    metrics::{Metrics, PeerCertificates},
+    reload::{Taking, http_tls},
+    reply::Refused,
+    routes::{self, App, Live},
     signing::Signing,
     validators::Validators,
 };
@@ -31,7 +47,12 @@ const EXAMPLES: &str = "Examples:
   signer-api run --config signer-api.toml --check
 
 COUNTERSIGN_TLS__KEY=/run/key.pem overrides `key` in [tls], COUNTERSIGN__LISTEN overrides `listen`;
-COUNTERSIGN_LOG=debug sets the log level. Exit code 2: a file or an argument must be changed.";
+COUNTERSIGN_LOG=debug sets the log level. Exit code 2: a file or an argument must be changed.
+
+SIGHUP, or a changed file: certificates, addresses of cosigners, allowed_hosts and deadlines are taken
+up while it runs; the log names what needs a restart. SIGTERM, SIGINT: /healthcheck says DOWN, and after
+stop_delay_ms the port is closed and requests under way are answered within drain_ms; a second one ends
+it at once.";
 
 /// Speaks Web3Signer to validator clients; signs with a committee of cosigners.
 #[derive(Parser)]
@@ -43,7 +64,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve validator clients until SIGINT or SIGTERM
+    /// Serve validator clients until SIGINT or SIGTERM; SIGHUP reads the configuration again
     Run {
         /// The configuration file (TOML)
         #[arg(long, value_name = "FILE")]
@@ -105,15 +126,10 @@ fn check_only(path: &std::path::Path) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn http_tls(config: &Config) -> Result<Option<Arc<rustls::ServerConfig>>, ConfigError> {
-    let files = config.http_tls.as_ref();
-    let files = files
-        .map(|files| tls::http_server(&files.certificate, &files.key, files.client_ca.as_deref()));
-    files.transpose()
-}
-
 fn serve_until_stopped(path: &std::path::Path, stop_with_stdin: bool) -> Result<(), ConfigError> {
+    let prints = Prints::of([path]);
     let config = Config::load(path)?;
+    let prints = prints.and(config.files(path).prints());
     telemetry::init(config.log_format)?;
     daemon::harden();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -121,8 +137,13 @@ fn serve_until_stopped(path: &std::path::Path, stop_with_stdin: bool) -> Result<
         .build()
         .map_err(|error| ConfigError::new(format!("no runtime can be started: {error}")))?;
     let served = runtime.block_on(async {
-        let stop = stop(stop_with_stdin);
-        serve(config, stop).await
+        let (stop, hangups) = (stop(stop_with_stdin), Hangups::listen());
+        let watched = Watched {
+            path: path.to_owned(),
+            prints,
+            hangups,
+        };
+        serve(config, watched, stop).await
     });
     // Requests were drained; what still runs is health checks and connections to cosigners.
     runtime.shutdown_background();
@@ -146,8 +167,37 @@ fn stop(with_stdin: bool) -> impl Future<Output = ()> + Send {
     }
 }
 
+/// What is read again when it changes.
+struct Watched {
+    path: PathBuf,
+    /// What the files held before they were read.
+    prints: Prints,
+    hangups: Hangups,
+}
+
+impl Watched {
+    /// Takes up changes until it is dropped.
+    fn watch(
+        self,
+        started: Config,
+        listener: &Listener,
+        app: &Arc<App>,
+        numbers: ReloadNumbers,
+    ) -> impl Future<Output = ()> + use<> {
+        let files = started.files(&self.path);
+        let taking = Arc::new(Taking {
+            path: self.path,
+            started,
+            http_tls: listener.tls(),
+            app: Arc::clone(app),
+        });
+        reload::watch(taking, self.hangups, files, self.prints, numbers)
+    }
+}
+
 async fn serve(
     config: Config,
+    watched: Watched,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ConfigError> {
     let committee = config.committee()?;
@@ -160,12 +210,16 @@ async fn serve(
     let app = build(&config, network, committee, &mut registry)?;
     let limits = ListenerLimits {
         connections_max: config.connections_max,
+        connections_per_address_max: config.connections_per_address_max,
         ..ListenerLimits::default()
     };
     let listener = Listener::bind(config.listen, tls, limits).await?;
     listener
         .counters()
         .register(registry.sub_registry_with_prefix("countersign_http"));
+    let numbers = ReloadNumbers::default();
+    numbers.register(registry.sub_registry_with_prefix("countersign"));
+    registry.register_collector(Box::new(PeerCertificates(Arc::clone(&app.cosigners))));
     let (stopping, stopped) = tokio::sync::watch::channel(false);
     if let Some(metrics) = &config.metrics {
         let mut stopped = stopped.clone();
@@ -187,13 +241,57 @@ async fn serve(
     );
     let http = HttpLimits {
         keep_alive: std::time::Duration::from_millis(config.keep_alive_ms),
-        drain: std::time::Duration::from_millis(config.drain_ms),
         ..HttpLimits::default()
     };
-    serve::http(listener, routes::router(app), http, stop).await;
+    let watching = watched.watch(config, &listener, &app, numbers);
+    let watching = tokio::spawn(watching);
+    let (told, was_told) = tokio::sync::oneshot::channel();
+    let end = begin_to_stop(Arc::clone(&app), stop, told);
+    tokio::select! {
+        () = serve::http(listener, routes::router(app), http, end) => {}
+        () = told_again(was_told) => warn!("told to stop again: what is under way is cut off"),
+    }
+    watching.abort();
     stopping.send_replace(true);
     info!("stopped");
     Ok(())
+}
+
+/// Waits until the process shall stop, says so in the health check, and for how long the end may take.
+async fn begin_to_stop(
+    app: Arc<App>,
+    stop: impl Future<Output = ()>,
+    told: oneshot::Sender<()>,
+) -> Drain {
+    stop.await;
+    // Nobody hears it if serving has ended by itself.
+    let _ = told.send(());
+    app.stopping.store(true, Ordering::Relaxed);
+    let stop_delay = app.live.load().stop_delay;
+    if !stop_delay.is_zero() {
+        info!(
+            ?stop_delay,
+            "stopping: the health check says so, and nothing else changes yet"
+        );
+        tokio::time::sleep(stop_delay).await;
+    }
+    let drain = app.live.load().drain;
+    info!(
+        ?drain,
+        "stopping: no new connection; what is under way is answered"
+    );
+    Drain {
+        within: drain,
+        too_late: || Refused::stopping().into_response(),
+    }
+}
+
+/// Ends with the first signal after the one that began the end.
+async fn told_again(was_told: oneshot::Receiver<()>) {
+    match was_told.await {
+        Ok(()) => shutdown::signal().await,
+        Err(_) => std::future::pending().await,
+    }
 }
 
 pub(crate) fn build(
@@ -208,19 +306,16 @@ pub(crate) fn build(
     let cosigners = Arc::new(Cosigners::open(config, &metrics)?);
     let validators = Validators::discover(Arc::clone(&cosigners), committee, Arc::clone(&metrics));
     let signing = Signing::new(Arc::clone(&cosigners), cpu.clone(), Arc::clone(&metrics));
-    let allowed_hosts = config
-        .allowed_hosts
-        .iter()
-        .map(|host| host.to_ascii_lowercase());
     Ok(Arc::new(App {
         network,
-        allowed_hosts: allowed_hosts.collect(),
-        deadline: config.deadline(),
+        live: ArcSwap::from_pointee(Live::of(config)),
+        stopping: AtomicBool::new(false),
         threshold_min: config.threshold_min,
         admission: Admission::new(
             config.requests_max,
             config.body_memory_mib.saturating_mul(1024 * 1024),
-        ),
+        )
+        .within(config.deadline()),
         cpu,
         cosigners,
         validators,

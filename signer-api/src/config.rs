@@ -4,8 +4,9 @@ use std::{collections::BTreeSet, net::SocketAddr, path::Path, path::PathBuf, tim
 
 use daemon::{
     config::{self, ConfigError, ENVIRONMENT_PREFIX},
+    reload::{CertificateFiles, Files},
     telemetry::LogFormat,
-    tls::TlsFiles,
+    tls::{Role, TlsFiles},
 };
 use serde::{Deserialize, Serialize};
 use threshold::CommitteeSize;
@@ -32,7 +33,8 @@ pub struct Config {
     /// needs less than 1,300.
     #[serde(default = "default_deadline_ms")]
     pub deadline_ms: u64,
-    /// Requests at once; one more is answered with 500 and Retry-After.
+    /// Requests at once; one more is answered with 500 and Retry-After, and so are those that would
+    /// wait longer than `deadline_ms`, by what gets done. A sixteenth is kept for proposals.
     #[serde(default = "default_requests_max")]
     pub requests_max: usize,
     /// What the bodies of all requests at once may take, in MiB.
@@ -41,11 +43,19 @@ pub struct Config {
     /// Connections at once.
     #[serde(default = "default_connections_max")]
     pub connections_max: usize,
+    /// Connections of one address at once (of one IPv6 network): the rest is the others'. Some clients
+    /// open one for each request of a slot's burst.
+    #[serde(default = "default_connections_per_address_max")]
+    pub connections_per_address_max: usize,
     /// How long an idle connection stays open, in milliseconds. Clients keep theirs for 90 s and
     /// more, and lose duties when a connection closes under them.
     #[serde(default = "default_keep_alive_ms")]
     pub keep_alive_ms: u64,
-    /// How long requests under way may take after shutdown began, in milliseconds.
+    /// How long clients are served as before, but for a health check that says DOWN, after a stop
+    /// was asked for, in milliseconds: for load balancers that must notice before the port closes.
+    #[serde(default)]
+    pub stop_delay_ms: u64,
+    /// How long requests under way may take after the port was closed, in milliseconds.
     #[serde(default = "default_drain_ms")]
     pub drain_ms: u64,
     /// How log lines are written.
@@ -118,6 +128,10 @@ const fn default_connections_max() -> usize {
     4_096
 }
 
+const fn default_connections_per_address_max() -> usize {
+    3_072
+}
+
 const fn default_keep_alive_ms() -> u64 {
     3_600_000
 }
@@ -153,6 +167,26 @@ impl Config {
         Duration::from_millis(self.deadline_ms)
     }
 
+    /// What a signer-api reads of which it takes up changes while it runs: this configuration, which
+    /// lies at `path`, and what it names.
+    #[must_use]
+    pub fn files(&self, path: &Path) -> Files {
+        let mut files = Files {
+            others: vec![path.to_owned(), self.tls.key.clone()],
+            certificates: CertificateFiles::default(),
+        };
+        files.certificates.add(&self.tls.certificate, Role::Own);
+        files.certificates.add(&self.tls.ca, Role::Authority);
+        if let Some(http) = &self.http_tls {
+            files.others.push(http.key.clone());
+            files.certificates.add(&http.certificate, Role::Own);
+            if let Some(ca) = &http.client_ca {
+                files.certificates.add(ca, Role::Authority);
+            }
+        }
+        files
+    }
+
     /// This configuration, if nothing in it is unsafe or contradicts itself.
     ///
     /// # Errors
@@ -162,7 +196,14 @@ impl Config {
         config::in_range("requests_max", self.requests_max, 1, 1_000_000)?;
         config::in_range("body_memory_mib", self.body_memory_mib, 10, 65_536)?;
         config::in_range("connections_max", self.connections_max, 1, 1_000_000)?;
+        config::in_range(
+            "connections_per_address_max",
+            self.connections_per_address_max,
+            1,
+            1_000_000,
+        )?;
         config::in_range("keep_alive_ms", self.keep_alive_ms, 1_000, 86_400_000)?;
+        config::in_range("stop_delay_ms", self.stop_delay_ms, 0, 600_000)?;
         config::in_range("drain_ms", self.drain_ms, 0, 600_000)?;
         if self.cosigners.is_empty() {
             return Err(ConfigError::new("add `[[cosigners]]`: none is configured"));

@@ -6,8 +6,12 @@
 mod health;
 mod lane;
 mod latency;
+mod line;
 mod link;
+mod misdeeds;
+mod probing;
 mod replies;
+mod routing;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -17,25 +21,33 @@ mod tests;
 )]
 mod transport;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use daemon::{config::ConfigError, tls};
-use threshold::{ShareIndex, round::Peer};
+use threshold::round::Peer;
 use tonic::transport::{Channel, Endpoint};
+use tracing::error;
 
 use crate::{config::Config, metrics::Metrics};
 
 pub(crate) use health::Health;
 pub(crate) use lane::Ask;
-pub(crate) use link::{Link, Misdeed};
+use line::Line;
+pub(crate) use link::Link;
+pub(crate) use misdeeds::Misdeed;
 pub(crate) use standing::Standing;
 use transport::Grpc;
 #[cfg(feature = "test-seams")]
-pub use transport::{Call, Transport};
+pub use transport::{Call, SendBy, Transport};
+
+/// New connectors and addresses, by the cosigner's name.
+pub(crate) struct Renewal(BTreeMap<String, (String, tls::Connector)>);
 
 /// All configured cosigners. A [`Peer`] is a position in the configuration.
 pub(crate) struct Cosigners {
     links: Vec<Arc<Link>>,
+    /// What the links are made of, where that is a network.
+    lines: Vec<Arc<Line>>,
 }
 
 impl Cosigners {
@@ -44,23 +56,56 @@ impl Cosigners {
     /// # Errors
     /// When the TLS files, an address or a name cannot be used.
     pub(crate) fn open(config: &Config, metrics: &Arc<Metrics>) -> Result<Self, ConfigError> {
-        let links = config
-            .cosigners
-            .iter()
-            .enumerate()
-            .map(|(position, cosigner)| {
-                let connector = tls::mutual_client(&config.tls, &cosigner.san)?;
-                let channel = channel(&cosigner.address, connector)?;
-                Ok(Link::open(
-                    Peer(position),
-                    &cosigner.san,
-                    Arc::new(Grpc(channel)),
-                    Arc::clone(metrics),
-                ))
-            });
-        Ok(Self {
-            links: links.collect::<Result<_, ConfigError>>()?,
-        })
+        let mut cosigners = Self {
+            links: Vec::new(),
+            lines: Vec::new(),
+        };
+        for (position, cosigner) in config.cosigners.iter().enumerate() {
+            let connector = tls::mutual_client(&config.tls, &cosigner.san)?;
+            let line = Line::open(&cosigner.san, &cosigner.address, connector)?;
+            let transport = Arc::new(Grpc(Arc::clone(&line)));
+            let (peer, metrics) = (Peer(position), Arc::clone(metrics));
+            let link = Link::open(peer, &cosigner.san, transport, metrics);
+            cosigners.links.push(link);
+            cosigners.lines.push(line);
+        }
+        Ok(cosigners)
+    }
+
+    /// What [`Cosigners::renew`] needs, read and checked.
+    ///
+    /// # Errors
+    /// When the TLS files, an address or a name cannot be used.
+    pub(crate) fn prepare(config: &Config) -> Result<Renewal, ConfigError> {
+        let connector = |cosigner: &crate::config::Cosigner| {
+            endpoint(&cosigner.address)?;
+            let connector = tls::mutual_client(&config.tls, &cosigner.san)?;
+            Ok((cosigner.san.clone(), (cosigner.address.clone(), connector)))
+        };
+        let connectors = config.cosigners.iter().map(connector);
+        connectors.collect::<Result<_, _>>().map(Renewal)
+    }
+
+    /// Connects to every cosigner anew, with new files and to new addresses; who is asked does not
+    /// change. Calls under way are not touched.
+    pub(crate) fn renew(&self, renewal: &Renewal) {
+        for line in &self.lines {
+            let Some((address, connector)) = renewal.0.get(line.san()) else {
+                continue;
+            };
+            if let Err(error) = line.renew(address, connector) {
+                error!(%error, "a cosigner's address was checked and cannot be used");
+            }
+        }
+    }
+
+    /// When the certificates end that cosigners showed last, by name: seconds since 1970.
+    pub(crate) fn certificates_not_after(&self) -> Vec<(String, i64)> {
+        let ends = self.lines.iter().filter_map(|line| {
+            let end = line.certificate_not_after()?;
+            Some((line.san().to_owned(), end))
+        });
+        ends.collect()
     }
 
     /// Links over these networks, by name.
@@ -75,6 +120,7 @@ impl Cosigners {
         });
         Self {
             links: links.collect(),
+            lines: Vec::new(),
         }
     }
 
@@ -86,26 +132,18 @@ impl Cosigners {
     pub(crate) fn link(&self, peer: Peer) -> Option<&Arc<Link>> {
         self.links.get(peer.0)
     }
-
-    /// The members, the fastest first; who does not answer at the moment, last.
-    pub(crate) fn fastest_first(&self, members: &[(Peer, ShareIndex)]) -> Vec<(Peer, ShareIndex)> {
-        let mut members = members.to_vec();
-        members.sort_by_cached_key(|(peer, _)| {
-            self.link(*peer).map_or((true, u64::MAX), |link| {
-                (!link.answers(), link.latency().micros())
-            })
-        });
-        members
-    }
 }
 
-fn channel(address: &str, connector: tls::Connector) -> Result<Channel, ConfigError> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
+fn endpoint(address: &str) -> Result<Endpoint, ConfigError> {
+    Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
         ConfigError::new(format!(
             "correct the cosigner's address \"{address}\": {error}"
         ))
-    })?;
-    Ok(endpoint
+    })
+}
+
+fn channel(address: &str, connector: tls::Connector) -> Result<Channel, ConfigError> {
+    Ok(endpoint(address)?
         .connect_timeout(link::CONNECT_TIMEOUT)
         .http2_keep_alive_interval(link::PING_INTERVAL)
         .keep_alive_timeout(link::PING_TIMEOUT)

@@ -16,6 +16,8 @@ mod signing;
 mod validators;
 pub mod web3signer;
 
+mod reload;
+
 mod cpu;
 mod metrics;
 

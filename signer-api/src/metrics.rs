@@ -1,12 +1,18 @@
 //! What is counted. The first seven names are Web3Signer's, so that its dashboards work.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use daemon::metrics::Registry;
 use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
+    metrics::{
+        MetricType, counter::Counter, family::Family, gauge::ConstGauge, gauge::Gauge,
+        histogram::Histogram,
+    },
 };
+
+use crate::cosigners::Cosigners;
 
 /// Seconds, from a stage that takes next to nothing to the deadline.
 const LATENCY_BUCKETS: [f64; 14] = [
@@ -90,14 +96,45 @@ pub(crate) struct Metrics {
     stages: Latencies<StageLabels>,
     coalesced: Counter,
     overloaded: Counter,
+    places: Gauge,
     call_latency: Latencies<LaneLabels>,
     batch_size: Family<LaneLabels, Histogram, fn() -> Histogram>,
     queue_depth: Family<LaneLabels, Gauge>,
     failures: Family<ReasonLabels, Counter>,
     blamed: Family<ReasonLabels, Counter>,
     up: Family<CosignerLabels, Gauge>,
+    asked: Family<CosignerLabels, Gauge>,
     tolerated_faults: Gauge,
     tolerated_absences: Gauge,
+}
+
+/// The ends of cosigners' certificates, as they are when they are asked for.
+pub(crate) struct PeerCertificates(pub(crate) Arc<Cosigners>);
+
+impl fmt::Debug for PeerCertificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PeerCertificates")
+    }
+}
+
+impl Collector for PeerCertificates {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let ends = self.0.certificates_not_after();
+        if ends.is_empty() {
+            return Ok(());
+        }
+        let mut family = encoder.encode_descriptor(
+            "countersign_cosigner_certificate_not_after_timestamp_seconds",
+            "When the certificate ends that a cosigner showed last, in seconds since 1970",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (cosigner, end) in ends {
+            let labels = [("cosigner", cosigner.as_str())];
+            ConstGauge::new(end).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
 }
 
 fn latency() -> Histogram {
@@ -123,12 +160,14 @@ impl Metrics {
             stages: Family::new_with_constructor(latency),
             coalesced: Counter::default(),
             overloaded: Counter::default(),
+            places: Gauge::default(),
             call_latency: Family::new_with_constructor(latency),
             batch_size: Family::new_with_constructor(sizes),
             queue_depth: Family::default(),
             failures: Family::default(),
             blamed: Family::default(),
             up: Family::default(),
+            asked: Family::default(),
             tolerated_faults: Gauge::default(),
             tolerated_absences: Gauge::default(),
         };
@@ -193,6 +232,11 @@ impl Metrics {
             self.overloaded.clone(),
         );
         registry.register(
+            "requests_places",
+            "Requests that may be under way at this moment, but for proposals",
+            self.places.clone(),
+        );
+        registry.register(
             "cosigner_call_seconds",
             "Seconds of one batch at a cosigner",
             self.call_latency.clone(),
@@ -221,6 +265,11 @@ impl Metrics {
             "cosigner_up",
             "Whether a cosigner can promise and sign slashable duties",
             self.up.clone(),
+        );
+        registry.register(
+            "cosigner_asked",
+            "Whether a cosigner is asked; 0 while it fails repeatedly and is only probed",
+            self.asked.clone(),
         );
         registry.register(
             "tolerated_faults",
@@ -254,6 +303,11 @@ impl Metrics {
 
     pub(crate) fn overloaded(&self) {
         self.overloaded.inc();
+    }
+
+    /// How many requests may be under way at this moment.
+    pub(crate) fn places(&self, places: u64) {
+        self.places.set(i64::try_from(places).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn stage(&self, stage: Stage, took: Duration) {
@@ -333,6 +387,13 @@ impl Metrics {
             cosigner: Arc::clone(cosigner),
         };
         self.up.get_or_create(&labels).set(i64::from(up));
+    }
+
+    pub(crate) fn asked(&self, cosigner: &Arc<str>, asked: bool) {
+        let labels = CosignerLabels {
+            cosigner: Arc::clone(cosigner),
+        };
+        self.asked.get_or_create(&labels).set(i64::from(asked));
     }
 
     /// What is served: how many validators, and what the weakest of their committees tolerates.

@@ -5,11 +5,14 @@
 //! with what lies behind it. 500, not 503, where a signature could not be made: one client retries
 //! 500 and takes every code that Web3Signer does not use as final.
 
+use std::time::{Duration, Instant};
+
 use axum::{
     body::Body,
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use threshold::round::{Failure, FailureReason, Refusal, RefusalReason, Verdict};
 use tracing::warn;
@@ -20,6 +23,9 @@ use crate::{admission::Turned, web3signer::BadRequest};
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 /// Web3Signer's text content type.
 pub(crate) const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// Requests without an answer that are logged in one second; of the others, how many there were.
+const LINES_MAX: u32 = 50;
 
 /// A body and its type.
 pub(crate) fn reply(
@@ -116,6 +122,26 @@ impl Refused {
         Self::new(StatusCode::CONFLICT, message)
     }
 
+    /// The deadline passed before the request was parsed.
+    pub(crate) fn too_late() -> Self {
+        let message = "no signature could be made by the deadline";
+        Self::unavailable(
+            FailureReason::Deadline.name(),
+            message,
+            "was not parsed in time",
+        )
+    }
+
+    /// The process ends before the request is done.
+    pub(crate) fn stopping() -> Self {
+        let message = "this signer-api is stopping: ask another, or again";
+        Self::unavailable(
+            "stopping",
+            message,
+            "was under way for longer than drain_ms",
+        )
+    }
+
     /// The threads that parse are gone.
     pub(crate) fn broken() -> Self {
         Self::unavailable(
@@ -197,6 +223,58 @@ impl From<Failure> for Refused {
     }
 }
 
+/// Logs why there is no answer, within [`LINES_MAX`].
+fn log(request_id: &str, reason: &str, detail: &str) {
+    static LINES: Mutex<Lines> = Mutex::new(Lines::new());
+    let Some(unlogged) = LINES.lock().take(Instant::now()) else {
+        return;
+    };
+    if unlogged > 0 {
+        warn!(
+            unlogged,
+            "more requests than are logged could not be answered"
+        );
+    }
+    warn!(
+        request_id,
+        reason, detail, "a request could not be answered"
+    );
+}
+
+/// How much of what cannot be answered is logged: standard error has no queue, and who writes to it
+/// waits for who reads it. The metrics count everything.
+struct Lines {
+    second_began: Option<Instant>,
+    logged: u32,
+    unlogged: u32,
+}
+
+impl Lines {
+    const fn new() -> Self {
+        Self {
+            second_began: None,
+            logged: 0,
+            unlogged: 0,
+        }
+    }
+
+    /// Takes one line of this second's, if there is one left; it gets how many had none before, which
+    /// is told once.
+    fn take(&mut self, now: Instant) -> Option<u32> {
+        let is_over = |began: Instant| now.duration_since(began) >= Duration::from_secs(1);
+        if self.second_began.is_none_or(is_over) {
+            self.second_began = Some(now);
+            self.logged = 0;
+        }
+        if self.logged >= LINES_MAX {
+            self.unlogged = self.unlogged.saturating_add(1);
+            return None;
+        }
+        self.logged = self.logged.saturating_add(1);
+        Some(std::mem::take(&mut self.unlogged))
+    }
+}
+
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let Self {
@@ -209,10 +287,7 @@ impl IntoResponse for Refused {
         let mut body = json!({"code": status.as_u16(), "message": message, "error": message});
         if let (Some(reason), Some(members)) = (reason, body.as_object_mut()) {
             let id = format!("{:016x}", rand::random::<u64>());
-            warn!(
-                request_id = id,
-                reason, detail, "a request could not be answered"
-            );
+            log(&id, reason, &detail);
             members.insert("reason".to_owned(), Value::from(reason));
             members.insert("request_id".to_owned(), Value::from(id));
         }
@@ -223,5 +298,21 @@ impl IntoResponse for Refused {
                 .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_refusals_is_no_flood_of_lines() {
+        let mut lines = Lines::new();
+        let began = Instant::now();
+        let logged = (0..100_000).filter(|_| lines.take(began).is_some());
+        assert_eq!(logged.count(), 50);
+        let later = began + Duration::from_secs(1);
+        assert_eq!(lines.take(later), Some(100_000 - 50));
+        assert_eq!(lines.take(later), Some(0));
     }
 }

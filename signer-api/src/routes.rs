@@ -8,8 +8,16 @@ mod sign;
 mod tests;
 mod watermark;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use arc_swap::ArcSwap;
 use axum::{
     Router,
     extract::State,
@@ -31,12 +39,24 @@ use crate::{
 };
 use guard::{accepts, collapse_slashes};
 
-/// Everything that handlers use.
-pub(crate) struct App {
-    pub(crate) network: Arc<Network>,
+/// Settings that are taken over while the process runs.
+pub(crate) struct Live {
     /// Host names, lower case; `*` allows all.
     pub(crate) allowed_hosts: BTreeSet<String>,
     pub(crate) deadline: Duration,
+    /// How long everything goes on after a stop was asked for, but for a health check that says so.
+    pub(crate) stop_delay: Duration,
+    /// How long requests under way may take after that.
+    pub(crate) drain: Duration,
+}
+
+/// Everything that handlers use.
+pub(crate) struct App {
+    pub(crate) network: Arc<Network>,
+    /// What changes while the process runs.
+    pub(crate) live: ArcSwap<Live>,
+    /// The process will end.
+    pub(crate) stopping: AtomicBool,
     /// So many cosigners must be there whatever the committees.
     pub(crate) threshold_min: usize,
     pub(crate) admission: Admission,
@@ -45,6 +65,17 @@ pub(crate) struct App {
     pub(crate) validators: Arc<Validators>,
     pub(crate) signing: Signing,
     pub(crate) metrics: Arc<Metrics>,
+}
+
+impl App {
+    /// When a request that begins now is answered at the latest.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.live.load().deadline
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
 }
 
 /// The routes.

@@ -20,7 +20,7 @@ use crate::{
     validators::Validator,
 };
 pub use crate::{
-    cosigners::{Call, Transport},
+    cosigners::{Call, SendBy, Transport},
     signing::Arithmetic,
 };
 

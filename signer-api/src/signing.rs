@@ -212,8 +212,11 @@ async fn work(entry: UnderWay, task: Task, sender: watch::Sender<Option<Outcome>
     count_protection(&shared.metrics, claim, &outcome, began.elapsed());
     // The entry goes before the outcome is known: who comes later than that asks anew.
     drop(entry);
+    match &outcome {
+        Err(Verdict::Unavailable(_)) => place.give_up(),
+        Ok(_) | Err(Verdict::Refused(_)) => drop(place),
+    }
     sender.send_replace(Some(outcome));
-    drop(place);
 }
 
 fn count_protection(metrics: &Metrics, claim: Option<Claim>, outcome: &Outcome, took: Duration) {

@@ -39,6 +39,12 @@ pub(crate) enum Manner {
     Hung,
     /// Answers after this.
     Slow(Duration),
+    /// Gives partials after this, and everything else at once.
+    SlowToSign(Duration),
+    /// Says how it is, and fails at everything else.
+    Failing,
+    /// Does not say how it is, and is good at everything else.
+    HungStatus,
     /// Gives partials over another root.
     Lying,
     /// Gives partials that are too short.
@@ -56,6 +62,17 @@ pub(crate) enum Manner {
     Contradicting,
     /// Lists without an end, and nothing.
     Endless,
+}
+
+impl Manner {
+    fn fail(self) -> Result<(), Status> {
+        let failure = Err(Status::internal("the test says so"));
+        if self == Self::Failing {
+            failure
+        } else {
+            Ok(())
+        }
+    }
 }
 
 /// One contest: a validator and what it can sign once.
@@ -265,6 +282,9 @@ impl Peer {
             Manner::Hung => std::future::pending().await,
             Manner::Slow(pause) => tokio::time::sleep(pause).await,
             Manner::Honest
+            | Manner::SlowToSign(_)
+            | Manner::Failing
+            | Manner::HungStatus
             | Manner::Lying
             | Manner::Short
             | Manner::Miscounting
@@ -367,6 +387,7 @@ impl cosigner_server::Cosigner for Peer {
     ) -> Result<Response<proto::PromiseReply>, Status> {
         use proto::promise_outcome::Outcome;
         let manner = self.tarry().await;
+        manner.fail()?;
         let outcomes = request.into_inner().items.into_iter().map(|item| {
             let far = proto::Ballot {
                 round: u64::MAX,
@@ -395,6 +416,10 @@ impl cosigner_server::Cosigner for Peer {
     ) -> Result<Response<proto::SignReply>, Status> {
         use proto::sign_outcome::Outcome;
         let manner = self.tarry().await;
+        manner.fail()?;
+        if let Manner::SlowToSign(pause) = manner {
+            tokio::time::sleep(pause).await;
+        }
         let outcomes = request.into_inner().items.into_iter().map(|item| {
             let outcome = if let Manner::Refusing(reason) = manner {
                 Outcome::Refused(refusal(reason))
@@ -473,7 +498,9 @@ impl cosigner_server::Cosigner for Peer {
         &self,
         _request: Request<proto::StatusRequest>,
     ) -> Result<Response<proto::StatusReply>, Status> {
-        self.tarry().await;
+        if self.tarry().await == Manner::HungStatus {
+            std::future::pending::<()>().await;
+        }
         Ok(Response::new(proto::StatusReply {
             ready: *self.ready.lock(),
             message: "the test says so".to_owned(),

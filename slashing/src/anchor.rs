@@ -13,12 +13,14 @@ use std::{
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use duty::{Claim, Epoch, Slot};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+
+use crate::machine::wall_clock;
 
 pub mod offline;
 
@@ -166,10 +168,18 @@ pub enum AnchorError {
     Stopping,
 }
 
+/// What an anchor is written on.
+#[derive(Debug)]
+enum Medium {
+    File(File),
+    #[cfg(feature = "test-seams")]
+    Simulated(crate::simulation::Process),
+}
+
 /// The open anchor, locked for this process alone.
 #[derive(Debug)]
 pub struct Anchor {
-    file: File,
+    medium: Medium,
     path: PathBuf,
     found: Found,
     /// The number of the last record written.
@@ -209,13 +219,32 @@ impl Anchor {
         let (found, sequence) = slots::read(&file).map_err(failed)?;
         let inode = file.metadata().map_err(failed)?.ino();
         Ok(Self {
-            file,
+            medium: Medium::File(file),
             path: path.to_owned(),
             found,
             sequence,
             inode,
             changed_s,
         })
+    }
+
+    /// A simulated one, open in this process, as it was found.
+    #[cfg(feature = "test-seams")]
+    pub(crate) const fn simulated(
+        process: crate::simulation::Process,
+        path: PathBuf,
+        found: Found,
+        sequence: u64,
+        changed_s: i64,
+    ) -> Self {
+        Self {
+            medium: Medium::Simulated(process),
+            path,
+            found,
+            sequence,
+            inode: 1,
+            changed_s,
+        }
     }
 
     /// What was found when it was opened, or written last.
@@ -246,7 +275,7 @@ impl Anchor {
             commits,
             highest: Highest::default(),
             server: None,
-            alive_at_s: now_s(),
+            alive_at_s: self.now_s(),
             ended: false,
             inode: self.inode,
         }
@@ -258,7 +287,12 @@ impl Anchor {
     /// What the file system says. Nothing may then be given away that the mark counts.
     pub fn write(&mut self, mark: Mark) -> Result<(), AnchorError> {
         let sequence = self.sequence.saturating_add(1);
-        slots::write(&self.file, sequence, &mark).map_err(|error| AnchorError::File {
+        let written = match &self.medium {
+            Medium::File(file) => slots::write(file, sequence, &mark),
+            #[cfg(feature = "test-seams")]
+            Medium::Simulated(process) => process.put_anchor(sequence, &mark),
+        };
+        written.map_err(|error| AnchorError::File {
             path: self.path.clone(),
             error,
         })?;
@@ -266,14 +300,20 @@ impl Anchor {
         self.found = Found::Mark(mark);
         Ok(())
     }
+
+    /// Seconds since 1970 by the clock of its machine.
+    pub(crate) fn now_s(&self) -> u64 {
+        match &self.medium {
+            Medium::File(_) => now_s(),
+            #[cfg(feature = "test-seams")]
+            Medium::Simulated(process) => process.wall_clock().as_secs(),
+        }
+    }
 }
 
 /// Seconds since 1970; 0 for a clock before that.
 pub(crate) fn now_s() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
+    wall_clock().as_secs()
 }
 
 fn lock(file: &File, path: &Path, wait: Duration) -> Result<(), AnchorError> {

@@ -11,6 +11,8 @@ use std::{
 
 use duty::Root;
 
+use crate::machine::Machine;
+
 pub use postgres::PostgresDatabase;
 pub use sqlite::SqliteDatabase;
 
@@ -170,6 +172,18 @@ impl PostgresDatabase {
 }
 
 impl Database {
+    /// The machine that uses it.
+    pub(crate) fn machine(&self) -> Machine {
+        match self {
+            #[cfg(feature = "test-seams")]
+            Self::Sqlite(SqliteDatabase {
+                simulated: Some(process),
+                ..
+            }) => Machine::Simulated(process.clone()),
+            Self::Sqlite(_) | Self::Postgres(_) => Machine::Real,
+        }
+    }
+
     /// What is known of the ledger's commits.
     pub(crate) const fn known(&self) -> &Known {
         match self {

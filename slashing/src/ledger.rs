@@ -48,6 +48,9 @@ pub mod postgres;
 
 pub mod sqlite;
 
+#[cfg(feature = "test-seams")]
+pub(crate) mod memory;
+
 /// How long a start waits for what an operator has ordered: nobody asks anything yet.
 const START_WAIT: Duration = Duration::from_secs(30);
 
@@ -161,7 +164,8 @@ pub struct LedgerLimits {
     pub ledger_wait: Duration,
     /// Claims that one transaction decides at most.
     pub batch_max: usize,
-    /// Asks that wait at most, and, separately, questions under way.
+    /// Asks that wait at most, and, separately, questions under way; about blocks a sixteenth more
+    /// of each (at least a batch), which attestations cannot take.
     pub queue_max: usize,
     /// How long databases that hold an older state of the ledger are passed over, for one of their
     /// servers that holds the current one, before the ledger quarantines itself.
@@ -189,6 +193,8 @@ pub struct Ledger {
     queue: Arc<Queue>,
     reader: session::Reader,
     questions: Arc<Semaphore>,
+    /// Questions about blocks alone, which are few.
+    questions_of_blocks: Arc<Semaphore>,
     limits: LedgerLimits,
     lease: Arc<Lease>,
     database: Database,
@@ -233,6 +239,7 @@ impl Ledger {
         Self {
             reader: session::Reader::new(database.clone(), Arc::clone(&lease)),
             questions: Arc::new(Semaphore::new(limits.queue_max)),
+            questions_of_blocks: Arc::new(Semaphore::new(limits.blocks_max())),
             _closes_queue: Arc::new(queue::Closes(Arc::clone(&queue))),
             queue,
             limits,
@@ -345,8 +352,13 @@ impl Ledger {
             return Err(outage);
         }
         let count = u32::try_from(questions.len()).map_err(|_| Unavailable::Busy)?;
-        let _room = self
-            .questions
+        let is_block = |question: &Question| matches!(question.claim, Claim::Propose { .. });
+        let room = if questions.iter().all(is_block) {
+            &self.questions_of_blocks
+        } else {
+            &self.questions
+        };
+        let _room = room
             .try_acquire_many(count)
             .map_err(|_| Unavailable::Busy)?;
         let forbidden: Vec<_> = questions.iter().map(|q| self.lease.forbids(q)).collect();

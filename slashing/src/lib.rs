@@ -17,6 +17,11 @@ pub mod interchange;
 
 pub mod database;
 
+mod machine;
+
+#[cfg(feature = "test-seams")]
+pub mod simulation;
+
 pub use database::{
     Database, DatabaseConfig, DatabaseError, PostgresConfig, PostgresDatabase, SqliteConfig,
     SqliteDatabase,

@@ -103,6 +103,12 @@ impl Cluster {
         &mut self.signers[number].process
     }
 
+    /// What signer-api `number` (from 0) has logged so far.
+    #[must_use]
+    pub fn signer_log(&self, number: usize) -> String {
+        self.signers[number].process.log()
+    }
+
     /// The URL of signer-api `number` (from 0).
     #[must_use]
     pub fn url(&self, number: usize) -> String {

@@ -1,213 +1,180 @@
-//! A cosigner that lies: it holds a real share, has a real certificate, promises everything, and signs
-//! something else than it was asked for.
+//! A cosigner that misbehaves when it is told to, and otherwise is the real one that it stands
+//! before: signer-apis reach it at its address and under its name, and it holds its share.
 
-use std::{net::SocketAddr, path::Path, pin::Pin, sync::Arc};
+mod answers;
+mod connections;
+mod frames;
+mod lies;
+pub mod partials;
+mod says;
+mod streams;
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use cosigner::package::Package;
-use daemon::{
-    serve::{Listener, ListenerLimits},
-    tls::{self, TlsFiles},
-};
-use duty::{Duty, Epoch, PublicKey, SigningOrder};
-use futures_util::Stream;
-use keyshare::SecretShare;
-use tokio_stream as stream;
-use tonic::{Request, Response, Status, transport::Server};
-use wire::proto::{
-    self,
-    cosigner_server::{Cosigner, CosignerServer},
+use daemon::tls::{self, TlsFiles};
+use duty::PublicKey;
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tonic::transport::{Channel, Endpoint};
+use wire::proto::cosigner_client::CosignerClient;
+
+pub use lies::{
+    Breach, FalsePartial, FalseReply, FalseReport, FalseStatus, Frames, Lie, On, Outbidding,
+    Trouble,
 };
 
-/// What a liar answers instead of its partial signature.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lie {
-    /// Its share's signature over another root.
-    AnotherRoot,
-    /// The right root, signed by another member's share.
-    AnotherIndex,
-    /// Bytes that are no point.
-    Garbage,
-    /// A point of the curve that is not in the subgroup.
-    OutsideSubgroup,
-    /// An answer that is too short.
-    Short,
-    /// The right partials, but reports of commitments that nobody else has.
-    Commitments,
+/// A cosigner with a switch. It ends when this is dropped.
+pub struct Liar {
+    member: Arc<Member>,
+    task: JoinHandle<()>,
 }
 
-struct Liar {
-    lie: Lie,
-    package: Package,
-    /// The same validators' shares of another member.
-    other: Package,
+/// What a liar has, and does.
+struct Member {
+    number: u64,
+    certs: PathBuf,
+    /// Everybody's shares: liars know each other, and more than they should.
+    packages: Arc<Vec<Package>>,
+    honest: CosignerClient<Channel>,
+    lie: Mutex<Arc<Lie>>,
+    /// Changes when connections must end.
+    severed: watch::Sender<u64>,
+    connections: AtomicU64,
+    /// Which connection asked first since the switch.
+    first: Mutex<Option<u64>>,
+    relisted: AtomicU64,
+    /// What it gave honestly.
+    given: Mutex<HashMap<PublicKey, Vec<u8>>>,
+    counts: Counts,
 }
 
-/// Starts a liar that stands in for the cosigner of `package` at `address`; it ends with the returned
-/// task.
-pub async fn start(
-    lie: Lie,
-    package: Package,
-    other: Package,
-    address: SocketAddr,
-    certs: &Path,
-) -> tokio::task::JoinHandle<()> {
-    let name = format!("cosigner-{}", package.index.value());
-    let files = TlsFiles {
-        certificate: certs.join(format!("{name}.crt")),
-        key: certs.join(format!("{name}.key")),
-        ca: certs.join("ca.crt"),
-    };
-    let peers = ["signer-api-1".to_owned()].into_iter().collect();
-    let config = tls::mutual_server(&files, &peers).unwrap();
-    let listener = Listener::bind(address, Some(config), ListenerLimits::default())
-        .await
-        .unwrap();
-    let service = CosignerServer::from_arc(Arc::new(Liar {
-        lie,
-        package,
-        other,
-    }));
-    tokio::spawn(async move {
-        Server::builder()
-            .add_service(service)
-            .serve_with_incoming(listener.into_stream())
-            .await
-            .unwrap();
-    })
-}
-
-/// The compressed x = 1 + u: on the curve of G2, outside the subgroup.
-fn outside_subgroup() -> Vec<u8> {
-    let mut point = vec![0; 96];
-    point[0] = 0x80;
-    point[47] = 1;
-    point[95] = 1;
-    point
-}
-
-fn share_of<'a>(package: &'a Package, validator: &PublicKey) -> &'a SecretShare {
-    let shares = &mut package.shares.iter();
-    &shares
-        .find(|share| share.commitments[0] == validator.0)
-        .unwrap()
-        .share
+/// Calls since the switch.
+#[derive(Default)]
+struct Counts {
+    promises: AtomicU64,
+    signatures: AtomicU64,
+    listings: AtomicU64,
+    connections: AtomicU64,
 }
 
 impl Liar {
-    fn partial(&self, order: SigningOrder) -> Vec<u8> {
-        let mine = share_of(&self.package, &order.validator);
-        let permit = |order: &SigningOrder| {
-            // A liar asks no ledger.
-            #[expect(clippy::disallowed_methods, reason = "this one is meant to misbehave")]
-            duty::Permit::after_commit(order.validator, order.signing_root())
-        };
-        match self.lie {
-            Lie::AnotherRoot => {
-                let other = SigningOrder {
-                    duty: Duty::RandaoReveal(Epoch(999)),
-                    ..order
-                };
-                mine.sign(permit(&other)).0.to_vec()
-            }
-            Lie::AnotherIndex => share_of(&self.other, &order.validator)
-                .sign(permit(&order))
-                .0
-                .to_vec(),
-            Lie::Garbage => vec![0x5a; 96],
-            Lie::OutsideSubgroup => outside_subgroup(),
-            Lie::Short => vec![0x80; 95],
-            Lie::Commitments => mine.sign(permit(&order)).0.to_vec(),
+    /// Starts the one that stands at `at` before cosigner `number` (from 1) at `behind`.
+    pub async fn start(
+        number: u64,
+        at: SocketAddr,
+        behind: SocketAddr,
+        packages: Arc<Vec<Package>>,
+        certs: &Path,
+    ) -> Self {
+        let listener = TcpListener::bind(at).await.unwrap();
+        let member = Arc::new(Member {
+            number,
+            certs: certs.to_owned(),
+            packages,
+            honest: client(number, behind, certs),
+            lie: Mutex::new(Arc::new(Lie::Honest)),
+            severed: watch::Sender::new(0),
+            connections: AtomicU64::new(0),
+            first: Mutex::default(),
+            relisted: AtomicU64::new(0),
+            given: Mutex::default(),
+            counts: Counts::default(),
+        });
+        let task = tokio::spawn(connections::serve(Arc::clone(&member), listener));
+        Self { member, task }
+    }
+
+    /// Its number, from 1.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.member.number
+    }
+
+    /// From now on it behaves like this.
+    pub fn switch(&self, to: Lie) {
+        let member = &self.member;
+        let before = std::mem::replace(&mut *member.lie.lock().unwrap(), Arc::new(to));
+        let now = member.lie();
+        *member.first.lock().unwrap() = None;
+        for count in member.counts.all() {
+            count.store(0, Ordering::Relaxed);
+        }
+        if before.relists() || now.relists() {
+            member.relisted.fetch_add(1, Ordering::Relaxed);
+        }
+        if before.severs() || now.severs() {
+            member.severed.send_modify(|times| *times += 1);
         }
     }
 
-    fn report(&self, share: &cosigner::package::PackagedShare) -> proto::Validator {
-        let mut commitments: Vec<Vec<u8>> = share
-            .commitments
-            .iter()
-            .map(|point| point.to_vec())
-            .collect();
-        if self.lie == Lie::Commitments {
-            commitments.swap(1, 2);
-        }
-        proto::Validator {
-            pubkey: share.commitments[0].to_vec(),
-            index: self.package.index.value(),
-            members: self
-                .package
-                .members
-                .iter()
-                .map(|index| index.value())
-                .collect(),
-            commitments,
-        }
+    /// How often it was asked to promise since it was switched.
+    #[must_use]
+    pub fn promises(&self) -> u64 {
+        self.member.counts.promises.load(Ordering::Relaxed)
+    }
+
+    /// How often it was asked to sign since it was switched.
+    #[must_use]
+    pub fn signatures(&self) -> u64 {
+        self.member.counts.signatures.load(Ordering::Relaxed)
+    }
+
+    /// How often its validators were listed since it was switched.
+    #[must_use]
+    pub fn listings(&self) -> u64 {
+        self.member.counts.listings.load(Ordering::Relaxed)
+    }
+
+    /// How often somebody connected since it was switched.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.member.counts.connections.load(Ordering::Relaxed)
     }
 }
 
-#[tonic::async_trait]
-impl Cosigner for Liar {
-    async fn promise(
-        &self,
-        request: Request<proto::PromiseRequest>,
-    ) -> Result<Response<proto::PromiseReply>, Status> {
-        use proto::{PromiseOutcome, Promised, promise_outcome::Outcome};
-        let outcomes = request
-            .into_inner()
-            .items
-            .into_iter()
-            .map(|_| PromiseOutcome {
-                outcome: Some(Outcome::Promised(Promised { signed: Vec::new() })),
-            });
-        Ok(Response::new(proto::PromiseReply {
-            outcomes: outcomes.collect(),
-        }))
+impl Drop for Liar {
+    fn drop(&mut self) {
+        self.task.abort();
     }
+}
 
-    async fn sign(
-        &self,
-        request: Request<proto::SignRequest>,
-    ) -> Result<Response<proto::SignReply>, Status> {
-        use proto::{SignOutcome, sign_outcome::Outcome};
-        let outcomes = request.into_inner().items.into_iter().map(|item| {
-            let order = wire::order_from_proto(item.order.unwrap()).unwrap();
-            SignOutcome {
-                outcome: Some(Outcome::Partial(self.partial(order))),
-            }
-        });
-        Ok(Response::new(proto::SignReply {
-            outcomes: outcomes.collect(),
-        }))
+impl Counts {
+    fn all(&self) -> [&AtomicU64; 4] {
+        let Self {
+            promises,
+            signatures,
+            listings,
+            connections,
+        } = self;
+        [promises, signatures, listings, connections]
     }
+}
 
-    type ValidatorsStream =
-        Pin<Box<dyn Stream<Item = Result<proto::ValidatorsPage, Status>> + Send>>;
-
-    async fn validators(
-        &self,
-        _request: Request<proto::ValidatorsRequest>,
-    ) -> Result<Response<Self::ValidatorsStream>, Status> {
-        let validators = self
-            .package
-            .shares
-            .iter()
-            .map(|share| self.report(share))
-            .collect();
-        let page = proto::ValidatorsPage {
-            generation: 1,
-            validators,
-        };
-        Ok(Response::new(Box::pin(stream::iter([Ok(page)]))))
+impl Member {
+    fn lie(&self) -> Arc<Lie> {
+        Arc::clone(&self.lie.lock().unwrap())
     }
+}
 
-    async fn status(
-        &self,
-        _request: Request<proto::StatusRequest>,
-    ) -> Result<Response<proto::StatusReply>, Status> {
-        Ok(Response::new(proto::StatusReply {
-            ready: true,
-            message: String::new(),
-            generation: 1,
-            validators: u64::try_from(self.package.shares.len()).unwrap(),
-            ledger: None,
-        }))
+fn files(certs: &Path, name: &str) -> TlsFiles {
+    TlsFiles {
+        certificate: certs.join(format!("{name}.crt")),
+        key: certs.join(format!("{name}.key")),
+        ca: certs.join("ca.crt"),
     }
+}
+
+fn client(number: u64, at: SocketAddr, certs: &Path) -> CosignerClient<Channel> {
+    let connector =
+        tls::mutual_client(&files(certs, "signer-api-1"), &format!("cosigner-{number}"));
+    let endpoint = Endpoint::from_shared(format!("http://{at}")).unwrap();
+    CosignerClient::new(endpoint.connect_with_connector_lazy(connector.unwrap()))
 }

@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod configs;
+pub mod fuzzing;
 pub mod http;
 pub mod liar;
 pub mod lone;
@@ -9,7 +10,9 @@ mod material;
 pub mod network;
 pub mod prepared;
 pub mod process;
+pub mod proxy;
 pub mod requests;
+pub mod simulation;
 pub mod strace;
 pub mod trials;
 pub mod vectors;

@@ -1,8 +1,9 @@
 //! A committee on disk: what its processes are started from.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -105,6 +106,10 @@ pub struct Prepared {
     validators: Vec<PublicKey>,
     /// The packages of absent cosigners, for their stand-ins.
     packages: Vec<Package>,
+    /// Over which ports a signer-api (from 1) reaches the cosigners, if not over their own.
+    detours: BTreeMap<usize, Vec<u16>>,
+    /// More lines at the top of a signer-api's (from 1) configuration, instead of the options'.
+    signer_lines: BTreeMap<usize, &'static str>,
 }
 
 impl Prepared {
@@ -122,6 +127,8 @@ impl Prepared {
             ports,
             validators: Vec::new(),
             packages: Vec::new(),
+            detours: BTreeMap::new(),
+            signer_lines: BTreeMap::new(),
         };
         prepared.write_network();
         let secrets = prepared.options.keys.clone();
@@ -191,6 +198,8 @@ impl Prepared {
             ports,
             validators: self.validators.clone(),
             packages: Vec::new(),
+            detours: BTreeMap::new(),
+            signer_lines: BTreeMap::new(),
         }
     }
 
@@ -201,8 +210,45 @@ impl Prepared {
 
     /// Where cosigner `number` (from 1) listens.
     #[must_use]
-    pub fn address(&self, number: u64) -> std::net::SocketAddr {
+    pub fn address(&self, number: u64) -> SocketAddr {
         ([127, 0, 0, 1], self.port(number)).into()
+    }
+
+    /// Has signer-api `number` (from 0) reach the cosigners over these ports, the first first.
+    pub fn detour(&mut self, number: usize, ports: Vec<u16>) {
+        assert_eq!(ports.len(), self.ports.len(), "a port for each cosigner");
+        self.detours.insert(number + 1, ports);
+    }
+
+    /// Puts these lines at the top of the configuration of signer-api `number` (from 0), instead of
+    /// the options'.
+    pub fn configure_signer(&mut self, number: usize, lines: &'static str) {
+        self.signer_lines.insert(number + 1, lines);
+    }
+
+    /// Where the Postgres server of cosigner `number` (from 1) is.
+    #[must_use]
+    pub fn database_address(&self, number: u64) -> SocketAddr {
+        let url = self.database_url(number);
+        let address = url.split(['@', '/']).nth(3).unwrap();
+        address.parse().unwrap()
+    }
+
+    /// Has cosigner `number` (from 1) reach its Postgres server over this port.
+    pub fn detour_database(&self, number: u64, port: u16) {
+        let file = self.home(number).join("cosigner.toml");
+        let address = self.database_address(number);
+        let detour = SocketAddr::new(address.ip(), port);
+        let config = fs::read_to_string(&file).unwrap();
+        let config = config.replace(&format!("@{address}/"), &format!("@{detour}/"));
+        fs::write(&file, config).unwrap();
+    }
+
+    fn database_url(&self, number: u64) -> String {
+        let config = fs::read_to_string(self.home(number).join("cosigner.toml")).unwrap();
+        let config: toml::Table = config.parse().unwrap();
+        let url = &config["database"]["postgres"]["url"];
+        url.as_str().unwrap().to_owned()
     }
 
     /// Starts everything and waits until all signer-apis say `UP`.
@@ -301,13 +347,17 @@ impl Prepared {
     pub(crate) fn write_signer(&self, number: usize, port: u16, metrics: u16) -> PathBuf {
         let file = self.dir.path().join(format!("signer-api-{number}.toml"));
         let config = crate::configs::signer(&crate::configs::SignerConfig {
-            lines: self.options.signer_lines,
+            lines: self
+                .signer_lines
+                .get(&number)
+                .copied()
+                .unwrap_or(self.options.signer_lines),
             port,
             metrics,
             network: &self.network_value(),
             threshold: self.size.threshold(),
             certs: &self.dir.path().join("certs"),
-            ports: &self.ports,
+            ports: self.detours.get(&number).unwrap_or(&self.ports),
         });
         fs::write(&file, config).unwrap();
         file

@@ -13,7 +13,7 @@ use wire::{
     },
 };
 
-use super::{Service, orders::Refusal};
+use super::{STOPPING, Service, orders::Refusal, peers::Kind};
 
 fn bounded<T>(items: &[T]) -> Result<(), Status> {
     match items.len() {
@@ -30,7 +30,9 @@ impl Cosigner for Service {
         &self,
         request: Request<PromiseRequest>,
     ) -> Result<Response<PromiseReply>, Status> {
-        let _place = self.peers.admit(&request)?;
+        let orders = request.get_ref().items.iter();
+        let kind = Kind::of(orders.map(|item| item.order.as_ref()));
+        let _place = self.peers.admit_as(kind, &request)?;
         let items = request.into_inner().items;
         bounded(&items)?;
         Ok(Response::new(PromiseReply {
@@ -39,7 +41,9 @@ impl Cosigner for Service {
     }
 
     async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignReply>, Status> {
-        let _place = self.peers.admit(&request)?;
+        let orders = request.get_ref().items.iter();
+        let kind = Kind::of(orders.map(|item| item.order.as_ref()));
+        let _place = self.peers.admit_as(kind, &request)?;
         let items = request.into_inner().items;
         bounded(&items)?;
         let outcomes = self
@@ -92,6 +96,7 @@ impl Cosigner for Service {
             ) => None,
         };
         let not_ready = match answer {
+            _ if self.is_stopping() => Some(STOPPING.to_owned()),
             Err(unavailable) => Some(Refusal::from(unavailable).message),
             Ok(()) if self.promises.is_starting() => {
                 Some("nothing is promised in the first two seconds after a start".to_owned())

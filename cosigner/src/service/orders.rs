@@ -1,5 +1,7 @@
 //! From what a peer sent to an order that this cosigner might sign.
 
+use std::sync::atomic::Ordering;
+
 use duty::{Claim, DutyKind, SigningOrder, SigningRoot};
 use slashing::{Denial, Refused, Unavailable};
 use wire::proto::{self, refusal::Reason};
@@ -144,8 +146,8 @@ impl Service {
         }
         let kind = order.duty.kind();
         let forbidden = match kind {
-            DutyKind::VoluntaryExit => !self.parts.allow_voluntary_exits,
-            DutyKind::Deposit => !self.parts.allow_deposits,
+            DutyKind::VoluntaryExit => !self.allow_voluntary_exits.load(Ordering::Relaxed),
+            DutyKind::Deposit => !self.allow_deposits.load(Ordering::Relaxed),
             DutyKind::Attestation
             | DutyKind::Block
             | DutyKind::RandaoReveal

@@ -12,7 +12,7 @@ use wire::proto::{
 };
 
 use super::{
-    Service,
+    STOPPING, Service,
     orders::{Accepted, Refusal, reason_label},
 };
 use crate::promises::{DutyId, PromiseAnswer};
@@ -77,6 +77,10 @@ impl Service {
     }
 
     async fn try_hold(&self, item: PromiseItem, deadline: Instant) -> Result<Step, Refusal> {
+        if self.is_stopping() {
+            // Another can promise it at once; this one could not keep the promise for long.
+            return Err(Refusal::new(Reason::Busy, STOPPING));
+        }
         let accepted = self.accept(item.order)?;
         let (claim, ballot) = claim_and_ballot(&accepted, item.ballot)?;
         let duty = DutyId::new(accepted.order.validator, &claim);

@@ -6,9 +6,13 @@ use std::{sync::Arc, thread::available_parallelism};
 use tokio::sync::Semaphore;
 
 /// Which threads a batch is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Urgency {
+    /// Proposals and what belongs to them.
+    Proposal,
+    /// What a slot's deadline waits for.
     Prompt,
+    /// What comes in bursts and can wait.
     Bulk,
 }
 
@@ -17,6 +21,7 @@ pub struct Signers(Threads);
 
 enum Threads {
     Pool {
+        proposal: Arc<Semaphore>,
         prompt: Arc<Semaphore>,
         bulk: Arc<Semaphore>,
     },
@@ -37,6 +42,7 @@ impl Signers {
     pub fn new() -> Self {
         let processors = available_parallelism().map_or(1, usize::from);
         Self(Threads::Pool {
+            proposal: Arc::new(Semaphore::new(processors)),
             prompt: Arc::new(Semaphore::new(processors)),
             bulk: Arc::new(Semaphore::new(processors)),
         })
@@ -56,6 +62,7 @@ impl Signers {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         let places = match (&self.0, urgency) {
+            (Threads::Pool { proposal, .. }, Urgency::Proposal) => proposal,
             (Threads::Pool { prompt, .. }, Urgency::Prompt) => prompt,
             (Threads::Pool { bulk, .. }, Urgency::Bulk) => bulk,
             #[cfg(feature = "test-seams")]

@@ -9,7 +9,7 @@ use threshold::{Ballot, PartialSignature};
 use wire::proto::{SignItem, SignOutcome, refusal::Reason, sign_outcome::Outcome};
 
 use super::{
-    Service,
+    STOPPING, Service,
     orders::{Accepted, Refusal},
     promising::claim_and_ballot,
     signers::Urgency,
@@ -135,12 +135,9 @@ impl Service {
 
     /// Signs what was permitted, on threads of its own.
     async fn sign_permitted(&self, items: Vec<Item>) -> Vec<SignOutcome> {
-        let urgent = items.iter().filter_map(|item| item.kind).any(is_urgent);
-        let urgency = if urgent {
-            Urgency::Prompt
-        } else {
-            Urgency::Bulk
-        };
+        let kinds = items.iter().filter_map(|item| item.kind);
+        // A batch that goes with others' waits as they do.
+        let urgency = kinds.map(urgency).max().unwrap_or(Urgency::Bulk);
         let kinds: Vec<Option<DutyKind>> = items.iter().map(|item| item.kind).collect();
         let count = items.len();
         let vault = Arc::clone(&self.parts.vault);
@@ -157,7 +154,7 @@ impl Service {
             items.into_iter().map(outcome).collect::<Vec<_>>()
         });
         let outcomes = signing.await.unwrap_or_else(|| {
-            let refusal = Refusal::new(Reason::Busy, "this cosigner is stopping");
+            let refusal = Refusal::new(Reason::Busy, STOPPING);
             (0..count).map(|_| refused(refusal.clone())).collect()
         });
         self.parts.metrics.stage("sign", started.elapsed());
@@ -178,15 +175,14 @@ fn refused(refusal: Refusal) -> (Outcome, &'static str) {
     (Outcome::Refused(refusal.into()), label)
 }
 
-/// Whether a chain waits for this kind of duty: it is not kept waiting behind the others.
-const fn is_urgent(kind: DutyKind) -> bool {
+/// On which threads this kind of duty is signed: what a chain waits for is not kept waiting behind
+/// the rest, nor a proposal behind anything else.
+const fn urgency(kind: DutyKind) -> Urgency {
     match kind {
-        DutyKind::Attestation
-        | DutyKind::Block
-        | DutyKind::RandaoReveal
-        | DutyKind::SyncCommitteeMessage
-        | DutyKind::ExecutionPayload
-        | DutyKind::PayloadAttestation => true,
+        DutyKind::Block | DutyKind::RandaoReveal | DutyKind::ExecutionPayload => Urgency::Proposal,
+        DutyKind::Attestation | DutyKind::SyncCommitteeMessage | DutyKind::PayloadAttestation => {
+            Urgency::Prompt
+        }
         DutyKind::AggregationSlot
         | DutyKind::AggregateAndProof
         | DutyKind::SyncCommitteeSelectionProof
@@ -195,6 +191,6 @@ const fn is_urgent(kind: DutyKind) -> bool {
         | DutyKind::BuilderRequestAuth
         | DutyKind::ValidatorRegistration
         | DutyKind::VoluntaryExit
-        | DutyKind::Deposit => false,
+        | DutyKind::Deposit => Urgency::Bulk,
     }
 }

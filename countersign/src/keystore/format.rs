@@ -1,6 +1,11 @@
 //! The JSON of a keystore. What is not needed to decrypt (description, path, uuid) is not read.
 
-use serde::Deserialize;
+use std::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::value::RawValue;
 
 use super::{
@@ -18,18 +23,18 @@ const DERIVED_BYTES_MIN: u64 = 32;
 #[derive(Deserialize)]
 struct File<'a> {
     version: u64,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object")]
     crypto: Crypto<'a>,
     pubkey: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Crypto<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object")]
     kdf: Module<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object")]
     checksum: Module<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "object")]
     cipher: Module<'a>,
 }
 
@@ -131,20 +136,39 @@ fn read_kdf(module: &Module<'_>) -> Result<(Kdf, Vec<u8>), KeystoreError> {
 /// Deserialises one JSON value; an error names the member by its path under `parent`.
 fn parse<'a, T: Deserialize<'a>>(parent: &str, json: &'a str) -> Result<T, KeystoreError> {
     let mut deserializer = serde_json::Deserializer::from_str(json);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
+    let mut track = serde_path_to_error::Track::new();
+    let tracked = serde_path_to_error::Deserializer::new(&mut deserializer, &mut track);
+    let value = object(tracked).map_err(|error| {
+        let path = track.path().to_string();
         let member = match (parent, path.as_str()) {
             ("", ".") => "the file".to_owned(),
             (parent, ".") => parent.to_owned(),
             ("", path) => path.to_owned(),
             (parent, path) => format!("{parent}.{path}"),
         };
-        malformed(&member, error.into_inner())
+        malformed(&member, error)
     })?;
     deserializer
         .end()
         .map_err(|error| malformed("the file", error))?;
     Ok(value)
+}
+
+/// A struct from an object. serde's derive also takes an array, member by position.
+fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+    struct Members<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+    from.deserialize_map(Members(PhantomData))
 }
 
 fn expect_function(member: &str, function: &str, expected: &str) -> Result<(), KeystoreError> {

@@ -224,7 +224,7 @@ fn malformed_members_are_named() {
         (
             "/crypto/kdf/params",
             Some("[]"),
-            "crypto.kdf.params: invalid length 0",
+            "crypto.kdf.params: invalid type: sequence, expected an object",
         ),
         (
             "/crypto/kdf/params/n",
@@ -355,7 +355,7 @@ fn malformed_members_are_named() {
     }
     for (json, message) in [
         ("", "the file: EOF"),
-        ("[]", "the file: invalid length 0"),
+        ("[]", "the file: invalid type: sequence, expected an object"),
         ("{\"version\":4} x", "the file: missing field `crypto`"),
         ("\u{feff}{}", "the file: expected value"),
     ] {

@@ -10,6 +10,7 @@ pub mod config;
 mod hardening;
 pub mod metrics;
 pub mod network;
+pub mod reload;
 pub mod serve;
 pub mod shutdown;
 pub mod telemetry;

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -12,10 +13,13 @@ pub use prometheus_client::registry::Registry;
 use tracing::error;
 
 use crate::config::ConfigError;
-use crate::serve::{self, HttpLimits, Listener, ListenerLimits};
+use crate::serve::{self, Drain, HttpLimits, Listener, ListenerLimits};
 
 /// What `GET /metrics` is answered with.
 const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// How long a scrape that is under way at the end may take.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// Serves `registry` at `GET /metrics` on `address`, without TLS, from a task of its own until
 /// `shutdown` ends; the address which it listens on (of interest when the port was 0).
@@ -38,7 +42,10 @@ pub async fn serve(
         listener,
         router(registry),
         HttpLimits::default(),
-        shutdown,
+        async {
+            shutdown.await;
+            Drain::within(DRAIN)
+        },
     ));
     Ok(address)
 }

@@ -1,7 +1,7 @@
 //! Listening: connections that are bounded, identified, and drained at the end.
 //!
 //! [`Listener`] accepts, shakes hands and hands over [`PeerStream`]s; [`http()`] serves an axum
-//! router on them, and tonic's `serve_with_incoming_shutdown` takes [`Listener::into_stream`].
+//! router on them, and tonic's `serve_with_incoming` takes [`Listener::into_stream`].
 
 mod listener;
 mod peer;
@@ -9,10 +9,11 @@ mod peer;
 mod http;
 
 mod activity;
+mod addresses;
 mod body;
 
-pub use http::{HttpLimits, http};
-pub use listener::{Connections, Listener, ListenerCounters, ListenerLimits};
+pub use http::{Drain, HttpLimits, http};
+pub use listener::{Closer, Connections, Listener, ListenerCounters, ListenerLimits};
 pub use peer::{Peer, PeerStream};
 
 #[cfg(test)]

@@ -22,6 +22,14 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
+    /// When a certificate ends: seconds since 1970.
+    pub(crate) fn ends(files: &TlsFiles) -> i64 {
+        let role = crate::tls::Role::Own;
+        crate::tls::expiry(&files.certificate, role)
+            .unwrap()
+            .not_after
+    }
+
     pub(crate) fn new() -> Self {
         Authority::named("ca")
     }
@@ -59,7 +67,8 @@ impl Authority {
         )
     }
 
-    fn issue_until(
+    /// One that ends at `until`.
+    pub(crate) fn issue_until(
         &self,
         names: &[&str],
         usage: ExtendedKeyUsagePurpose,

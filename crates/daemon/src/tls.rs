@@ -7,11 +7,18 @@
 //!
 //! **Invariant:** every handshake is a full one: a resumed session would skip the certificate and
 //! so the name check. Tickets and session caches are off on both sides
-//! (`a_session_is_never_resumed`).
+//! (`a_session_is_never_resumed`). So whatever replaces certificates, authorities and names while
+//! the process runs ([`TlsSlot`], [`Connector::replace`]) holds from the next handshake on, without
+//! exception, and a [`TlsSlot`] also for those who are connected already
+//! (`who_would_not_be_let_in_any_more_is_put_out_and_the_others_go_on`).
 
 mod connector;
+mod server;
+
 mod names;
 mod pem;
+
+mod expiry;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -20,6 +27,7 @@ use std::sync::Arc;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
@@ -27,6 +35,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::ConfigError;
 pub use connector::Connector;
+pub use expiry::{Expiry, Role, expiry, not_after};
+pub(crate) use server::Admittance;
+pub use server::{ServerTls, TlsSlot};
 
 /// The PEM files of one side of a mutual TLS connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +67,7 @@ pub fn install_crypto_provider() {
 pub fn mutual_server(
     files: &TlsFiles,
     allowed_sans: &BTreeSet<String>,
-) -> Result<Arc<ServerConfig>, ConfigError> {
+) -> Result<ServerTls, ConfigError> {
     if allowed_sans.is_empty() {
         return Err(ConfigError::new(
             "list at least one DNS name of a peer that may connect: with none, nobody may",
@@ -66,15 +77,16 @@ pub fn mutual_server(
     let chain = WebPkiClientVerifier::builder_with_provider(roots, provider())
         .build()
         .map_err(|error| pem::unusable(&files.ca, &error))?;
-    let verifier = Arc::new(names::ListedPeers::new(chain, allowed_sans.clone()));
-    let builder = server_builder(&[&TLS13])?.with_client_cert_verifier(verifier);
+    let clients: Arc<dyn ClientCertVerifier> =
+        Arc::new(names::ListedPeers::new(chain, allowed_sans.clone()));
+    let builder = server_builder(&[&TLS13])?.with_client_cert_verifier(Arc::clone(&clients));
     let (certificates, key) = pem::identity(&files.certificate, &files.key)?;
     let mut config = builder
         .with_single_cert(certificates, key)
         .map_err(|error| pem::mismatched(&files.certificate, &files.key, &error))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     forget_sessions(&mut config);
-    Ok(Arc::new(config))
+    Ok(ServerTls::new(config, Some(clients)))
 }
 
 /// The client's side between signer-api and cosigner: TLS 1.3 only, HTTP/2, presents its
@@ -118,17 +130,21 @@ pub fn http_server(
     certificate: &Path,
     key: &Path,
     client_ca: Option<&Path>,
-) -> Result<Arc<ServerConfig>, ConfigError> {
+) -> Result<ServerTls, ConfigError> {
     let builder = server_builder(&[&TLS13, &TLS12])?;
-    let builder = match client_ca {
-        None => builder.with_no_client_auth(),
+    let clients: Option<Arc<dyn ClientCertVerifier>> = match client_ca {
+        None => None,
         Some(ca) => {
             let roots = Arc::new(pem::authorities(ca)?);
             let chain = WebPkiClientVerifier::builder_with_provider(roots, provider())
                 .build()
                 .map_err(|error| pem::unusable(ca, &error))?;
-            builder.with_client_cert_verifier(chain)
+            Some(chain)
         }
+    };
+    let builder = match &clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients)),
     };
     let (certificates, private) = pem::identity(certificate, key)?;
     let mut config = builder
@@ -136,7 +152,7 @@ pub fn http_server(
         .map_err(|error| pem::mismatched(certificate, key, &error))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     forget_sessions(&mut config);
-    Ok(Arc::new(config))
+    Ok(ServerTls::new(config, clients))
 }
 
 /// The DNS names among a certificate's subject alternative names, as they are written there; a

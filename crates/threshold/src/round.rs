@@ -14,7 +14,7 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use duty::SigningRoot;
 
@@ -60,15 +60,28 @@ pub struct Terms {
     pub threshold: usize,
     /// The committee's size n; members that no cosigner answers for count as absent.
     pub size: usize,
-    /// Who claims which share index, the fastest first. Indices may be claimed twice: both are
-    /// asked, they count once, and whose partial verifies is believed.
-    pub members: Vec<(Peer, ShareIndex)>,
-    /// Who gave invalid answers lately: asked to sign only where the others are too few, or slow.
-    pub doubted: BTreeSet<Peer>,
+    /// Who may be asked, the fastest first. Indices may be claimed twice: both are asked, they count
+    /// once, and whose partial verifies is believed.
+    pub members: Vec<Invited>,
     /// When the answer must be there.
     pub deadline: Duration,
-    /// How long a member may take before another is asked as well.
-    pub hedge: Duration,
+}
+
+/// Who may be asked, and what is known of how it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Invited {
+    /// Who.
+    pub peer: Peer,
+    /// The share index that it claims.
+    pub index: ShareIndex,
+    /// Without a promise for longer than this, it is late: others are not kept waiting for it.
+    pub promise_within: Duration,
+    /// Without a signature for longer than this, it is late: another is asked as well.
+    pub sign_within: Duration,
+    /// Asked to sign only where the others are too few, or late.
+    pub reserve: bool,
+    /// Asked to sign beyond what is needed, and not counted on: to learn how long it takes now.
+    pub sounded: bool,
 }
 
 /// What happened. `round` is that of the effect which is answered.

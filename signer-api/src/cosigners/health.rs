@@ -9,11 +9,14 @@ use wire::proto;
 use super::{link::Link, standing::Standing};
 
 /// How often a cosigner is asked.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// How long it may take to answer.
-const POLL_TIMEOUT: Duration = Duration::from_secs(1);
-/// So many answers that are merely late do not make it absent.
-const LATE_ANSWERS_MAX: u32 = 1;
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// How long one question is waited for; then it is asked anew.
+const POLL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often it is looked whether anything was heard of it meanwhile.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// After so many looks in vain it is absent: 1.75 s after its last answer at the latest. Looks are
+/// counted, not time: when this process gets no processor, no look is taken either.
+const VAIN_LOOKS_MAX: u32 = 5;
 
 /// What was heard last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,36 +78,55 @@ impl From<proto::StatusReply> for Health {
 
 /// Asks again and again, until the link is dropped.
 pub(super) async fn watch(link: Weak<Link>) {
-    let mut late = 0_u32;
     loop {
         let began = Instant::now();
-        let Some(link) = link.upgrade() else { return };
-        let heard = match timeout(POLL_TIMEOUT, link.transport().status()).await {
-            Ok(Ok(reply)) => {
-                late = 0;
-                Some(reply.into())
-            }
-            Ok(Err(status)) => Some(Health::Absent(link.describe(&status))),
-            Err(_) if late < LATE_ANSWERS_MAX => {
-                late = late.saturating_add(1);
-                None
-            }
-            Err(_) => Some(Health::Absent("does not answer in time".to_owned())),
+        let Some(heard) = ask(&link).await else {
+            return;
         };
-        if let Some(heard) = heard {
-            note(&link, heard, began.elapsed());
-        }
-        drop(link);
+        let Some(there) = link.upgrade() else { return };
+        note(&there, heard);
+        drop(there);
         tokio::time::sleep_until(began + POLL_INTERVAL).await;
     }
 }
 
-fn note(link: &Link, heard: Health, took: Duration) {
+/// Asks once. Who is silent meanwhile is absent at once, and may still answer.
+async fn ask(link: &Weak<Link>) -> Option<Health> {
+    let until = Instant::now() + POLL_TIMEOUT;
+    let (mut call, mut known) = {
+        let link = link.upgrade()?;
+        (link.transport().status(), link.heard())
+    };
+    let mut vain_looks = 0_u32;
+    loop {
+        let looked = timeout(LOOK_INTERVAL, &mut call).await;
+        let link = link.upgrade()?;
+        match looked {
+            Ok(Ok(reply)) => {
+                link.note_heard();
+                return Some(reply.into());
+            }
+            Ok(Err(status)) => return Some(Health::Absent(link.describe(&status))),
+            Err(_) if Instant::now() >= until => return Some(absent()),
+            Err(_) if link.heard() != known => (known, vain_looks) = (link.heard(), 0),
+            Err(_) => vain_looks = vain_looks.saturating_add(1),
+        }
+        if vain_looks == VAIN_LOOKS_MAX {
+            note(&link, absent());
+        }
+    }
+}
+
+fn absent() -> Health {
+    Health::Absent("does not answer in time".to_owned())
+}
+
+fn note(link: &Link, heard: Health) {
     let before = link.health();
     let san = link.san();
     match (&before, &heard) {
         (Health::Unknown | Health::Absent(_), Health::Answering { .. }) => {
-            link.answered_again(took);
+            link.answered_again();
             info!(cosigner = %san, ready = heard.is_ready(), "a cosigner answers");
         }
         (Health::Unknown | Health::Answering { .. }, Health::Absent(why)) => {
@@ -129,6 +151,7 @@ fn note(link: &Link, heard: Health, took: Duration) {
     }
     note_standing(link, before.standing(), heard.standing());
     link.set_health(heard);
+    link.show_whether_asked();
 }
 
 /// Says what changed of a ledger; nothing while it says nothing, nor when it was as usual and is.

@@ -3,7 +3,7 @@
 //! A batch is what waits while earlier batches are under way: no timer, no added latency. What has
 //! expired is dropped, not sent. A lane of its own keeps a burst from delaying what is urgent.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use duty::{DutyKind, SigningOrder};
 use prometheus_client::metrics::gauge::Gauge;
@@ -17,12 +17,15 @@ use tokio::{
 };
 use wire::BATCH_MAX;
 
-use super::link::Link;
+use super::{latency::Work, link::Link};
 
 /// Items that wait in one lane at most.
 const QUEUE_MAX: usize = 8_192;
 /// Batches of one lane under way at most: enough to fill the wire, few enough that batches form.
 const BATCHES_UNDER_WAY_MAX: usize = 4;
+
+/// What sending a batch takes at most, on a connection that stands and a machine that is busy.
+const SENDING: Duration = Duration::from_millis(10);
 
 /// What to ask one cosigner.
 #[derive(Clone)]
@@ -41,6 +44,13 @@ pub(crate) struct Ask {
     pub(crate) events: mpsc::UnboundedSender<Event>,
 }
 
+impl Ask {
+    /// Whether it is not too late, and somebody still waits for the answer.
+    fn is_of_use(&self, now: Instant) -> bool {
+        now < self.send_by && !self.events.is_closed()
+    }
+}
+
 /// Which lane. The names are labels of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lane {
@@ -48,17 +58,19 @@ pub(super) enum Lane {
     PromiseAttestation,
     SignBlock,
     SignAttestation,
+    Proposal,
     Prompt,
     Selection,
     Bulk,
 }
 
 impl Lane {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::PromiseBlock,
         Self::PromiseAttestation,
         Self::SignBlock,
         Self::SignAttestation,
+        Self::Proposal,
         Self::Prompt,
         Self::Selection,
         Self::Bulk,
@@ -70,6 +82,7 @@ impl Lane {
             Self::PromiseAttestation => "promise_attestation",
             Self::SignBlock => "sign_block",
             Self::SignAttestation => "sign_attestation",
+            Self::Proposal => "sign_proposal",
             Self::Prompt => "sign_prompt",
             Self::Selection => "sign_selection",
             Self::Bulk => "sign_bulk",
@@ -78,6 +91,14 @@ impl Lane {
 
     pub(super) const fn promises(self) -> bool {
         matches!(self, Self::PromiseBlock | Self::PromiseAttestation)
+    }
+
+    pub(super) const fn work(self) -> Work {
+        match self {
+            Self::PromiseBlock | Self::PromiseAttestation => Work::Promise,
+            Self::SignBlock | Self::SignAttestation => Work::Commit,
+            Self::Proposal | Self::Prompt | Self::Selection | Self::Bulk => Work::Sign,
+        }
     }
 
     pub(super) const fn to_promise(kind: DutyKind) -> Self {
@@ -93,10 +114,8 @@ impl Lane {
         match kind {
             DutyKind::Block => Self::SignBlock,
             DutyKind::Attestation => Self::SignAttestation,
-            DutyKind::RandaoReveal
-            | DutyKind::SyncCommitteeMessage
-            | DutyKind::ExecutionPayload
-            | DutyKind::PayloadAttestation => Self::Prompt,
+            DutyKind::RandaoReveal | DutyKind::ExecutionPayload => Self::Proposal,
+            DutyKind::SyncCommitteeMessage | DutyKind::PayloadAttestation => Self::Prompt,
             DutyKind::AggregationSlot | DutyKind::SyncCommitteeSelectionProof => Self::Selection,
             DutyKind::AggregateAndProof
             | DutyKind::SyncCommitteeContributionAndProof
@@ -229,11 +248,12 @@ pub(super) async fn serve(link: std::sync::Weak<Link>, lane: Lane, mut queue: La
     }
 }
 
+/// Those that may be sent, and are not so late that they would keep the others from being sent.
 fn unexpired(batch: Vec<Ticket>) -> Vec<Ticket> {
-    let now = Instant::now();
+    let now = Instant::now() + SENDING;
     let (in_time, expired): (Vec<_>, Vec<_>) = batch
         .into_iter()
-        .partition(|ticket| ticket.ask().is_some_and(|ask| now < ask.send_by));
+        .partition(|ticket| ticket.ask().is_some_and(|ask| ask.is_of_use(now)));
     for ticket in expired {
         ticket.fail(FailureReason::TimedOut, "was not asked in time".to_owned());
     }

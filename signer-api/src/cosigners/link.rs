@@ -1,6 +1,12 @@
 //! One cosigner: its channel and what is known about it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use threshold::round::{Event, FailureReason, Peer};
@@ -9,51 +15,33 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 use tonic::{Code, Request, Status};
-use tracing::{debug, warn};
+use tracing::debug;
 use wire::{ballot_to_proto, order_to_proto, proto};
 
 use super::{
     health::{self, Health},
     lane::{self, Ask, Lane, LaneQueue, Ticket},
-    latency::Latency,
+    latency::{Ended, Latency},
+    misdeeds::{Misdeed, Misdeeds},
+    probing::Failures,
     replies::{self, Nonsense},
-    transport::Transport,
+    transport::{SendBy, Transport},
 };
 use crate::metrics::Metrics;
 
 /// How long connecting and shaking hands may take.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often a quiet connection is tried, so that a dead peer is noticed.
-pub(super) const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a quiet connection is tried, so that a dead one is replaced. That its peer is silent is
+/// noticed earlier, by `health`; what it was asked may still be answered until then.
+pub(super) const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a peer may take to show that it is there.
-pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// How much longer than its caller a cosigner has, so that the caller sees first that it is over.
+const DROP_MARGIN: Duration = Duration::from_millis(20);
 /// After a connection failed, nothing is sent for this long; twice as long after each further.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// Who was blamed for an answer is asked to sign last for this long.
-const DOUBT: Duration = Duration::from_secs(60);
-/// One misdeed of a cosigner is logged in this time; all are counted.
-const LOG_INTERVAL: Duration = Duration::from_secs(10);
-
-/// What a cosigner is blamed for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Misdeed {
-    /// A partial signature that is not valid.
-    Partial,
-    /// A reply that cannot be understood.
-    Reply,
-    /// A report about a validator that others contradict.
-    Report,
-}
-
-impl Misdeed {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Partial => "partial",
-            Self::Reply => "reply",
-            Self::Report => "report",
-        }
-    }
-}
+const NONSENSE: &str = "answered what cannot be understood";
+const TIMED_OUT: &str = "did not answer in time";
 
 /// Whether sending is of use.
 #[derive(Default)]
@@ -69,11 +57,13 @@ pub(crate) struct Link {
     transport: Arc<dyn Transport>,
     lanes: Vec<(Lane, LaneQueue)>,
     latency: Latency,
+    failures: Failures,
+    /// How often it was heard of, whatever it said.
+    heard: AtomicU64,
     back_off: Mutex<BackOff>,
     health: watch::Sender<Health>,
     metrics: Arc<Metrics>,
-    logged: Mutex<Option<Instant>>,
-    doubted_until: Mutex<Option<Instant>>,
+    misdeeds: Misdeeds,
 }
 
 impl Link {
@@ -91,17 +81,19 @@ impl Link {
         };
         let (lanes, ends): (Vec<_>, Vec<_>) = Lane::ALL.into_iter().map(queue).unzip();
         metrics.up(&san, false);
+        metrics.asked(&san, true);
         let link = Arc::new(Self {
             peer,
             san,
             transport,
             lanes,
             latency: Latency::default(),
+            failures: Failures::default(),
+            heard: AtomicU64::new(0),
             back_off: Mutex::default(),
             health: watch::Sender::new(Health::Unknown),
             metrics,
-            logged: Mutex::default(),
-            doubted_until: Mutex::default(),
+            misdeeds: Misdeeds::default(),
         });
         for (lane, tickets) in ends {
             tokio::spawn(lane::serve(Arc::downgrade(&link), lane, tickets));
@@ -118,8 +110,29 @@ impl Link {
         &self.san
     }
 
-    pub(crate) const fn latency(&self) -> &Latency {
+    pub(super) const fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    pub(super) const fn misdeeds(&self) -> &Misdeeds {
+        &self.misdeeds
+    }
+
+    pub(super) const fn failures(&self) -> &Failures {
+        &self.failures
+    }
+
+    pub(super) const fn latency(&self) -> &Latency {
         &self.latency
+    }
+
+    /// Grows with whatever is heard of it.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_heard(&self) {
+        self.heard.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The way to the cosigner, past the lanes.
@@ -145,29 +158,6 @@ impl Link {
         }
     }
 
-    /// Blames the cosigner, in the log and in a metric.
-    pub(crate) fn blame(&self, misdeed: Misdeed, what: &str) {
-        self.metrics.blamed(&self.san, misdeed.name());
-        let now = Instant::now();
-        match misdeed {
-            Misdeed::Partial | Misdeed::Reply => *self.doubted_until.lock() = Some(now + DOUBT),
-            Misdeed::Report => {}
-        }
-        let mut logged = self.logged.lock();
-        if logged.is_none_or(|last| now.duration_since(last) >= LOG_INTERVAL) {
-            *logged = Some(now);
-            let reason = misdeed.name();
-            warn!(cosigner = %self.san, reason, what, "a cosigner is to blame");
-        }
-    }
-
-    /// Whether it was blamed for an answer lately.
-    pub(crate) fn is_doubted(&self) -> bool {
-        self.doubted_until
-            .lock()
-            .is_some_and(|until| Instant::now() < until)
-    }
-
     // Health.
 
     pub(crate) fn health(&self) -> Health {
@@ -188,14 +178,15 @@ impl Link {
         });
     }
 
-    /// Whether it is worth asking before others.
+    /// Whether its status is heard, and its connection stands.
     pub(super) fn answers(&self) -> bool {
         !matches!(*self.health.borrow(), Health::Absent(_)) && !self.backs_off()
     }
 
-    pub(super) fn answered_again(&self, took: Duration) {
-        self.latency.reset(took);
+    pub(super) fn answered_again(&self) {
+        self.latency.forget();
         *self.back_off.lock() = BackOff::default();
+        self.call_answered();
     }
 
     fn backs_off(&self) -> bool {
@@ -244,19 +235,28 @@ impl Link {
             .map(|ticket| began - ticket.put_at())
             .max()
             .unwrap_or_default();
+        let work = lane.work();
+        self.latency.began(work, began);
         let events = if lane.promises() {
             timeout_at(until, self.ask_promises(&asks)).await
         } else {
             timeout_at(until, self.ask_signatures(&asks)).await
         };
         let took = began.elapsed();
-        // Waiting counts: a hedge that fires because everything is slow makes everything slower.
-        self.latency.observe(took.saturating_add(waited));
         self.metrics
             .called(&self.san, lane.name(), batch.len(), took);
+        // Waiting counts: a hedge that fires because everything is slow makes everything slower.
+        let took = took.saturating_add(waited);
+        let ended = match &events {
+            Ok(Ok(_) | Err(Unanswered::Nonsense(_))) => Ended::Answered(took),
+            Ok(Err(Unanswered::Status(_))) => Ended::Failed,
+            Err(_) => Ended::TimedOut(took),
+        };
+        self.latency.ended(work, Instant::now(), ended);
         match events {
             Ok(Ok(events)) => {
                 *self.back_off.lock() = BackOff::default();
+                self.note_heard();
                 self.deliver(batch, events);
             }
             Ok(Err(Unanswered::Status(status))) => {
@@ -266,14 +266,15 @@ impl Link {
                 self.fail(batch, reason, &message);
             }
             Ok(Err(Unanswered::Nonsense(Nonsense(what)))) => {
+                self.note_heard();
                 self.blame(Misdeed::Reply, &what);
-                self.fail(
-                    batch,
-                    FailureReason::Faulty,
-                    "answered what cannot be understood",
-                );
+                self.call_failed(NONSENSE);
+                self.fail(batch, FailureReason::Faulty, NONSENSE);
             }
-            Err(_) => self.fail(batch, FailureReason::TimedOut, "did not answer in time"),
+            Err(_) => {
+                self.call_failed(TIMED_OUT);
+                self.fail(batch, FailureReason::TimedOut, TIMED_OUT);
+            }
         }
     }
 
@@ -285,11 +286,7 @@ impl Link {
         let request = proto::PromiseRequest {
             items: items.collect(),
         };
-        let outcomes = self
-            .transport
-            .promise(Request::new(request))
-            .await?
-            .outcomes;
+        let outcomes = self.transport.promise(timed(asks, request)).await?.outcomes;
         same_number(asks, outcomes.len())?;
         let pairs = asks.iter().zip(outcomes);
         Ok(pairs
@@ -305,7 +302,7 @@ impl Link {
         let request = proto::SignRequest {
             items: items.collect(),
         };
-        let outcomes = self.transport.sign(Request::new(request)).await?.outcomes;
+        let outcomes = self.transport.sign(timed(asks, request)).await?.outcomes;
         same_number(asks, outcomes.len())?;
         let pairs = asks.iter().zip(outcomes);
         Ok(pairs
@@ -314,6 +311,11 @@ impl Link {
     }
 
     fn deliver(&self, batch: Vec<Ticket>, events: Vec<Understood>) {
+        if events.iter().all(Result::is_err) {
+            self.call_failed(NONSENSE);
+        } else {
+            self.call_answered();
+        }
         for (ticket, event) in batch.into_iter().zip(events) {
             match event {
                 Ok(event) => {
@@ -325,10 +327,7 @@ impl Link {
                 Err(Nonsense(what)) => {
                     self.blame(Misdeed::Reply, &what);
                     self.metrics.failed(&self.san, FailureReason::Faulty.name());
-                    ticket.fail(
-                        FailureReason::Faulty,
-                        "answered what cannot be understood".to_owned(),
-                    );
+                    ticket.fail(FailureReason::Faulty, NONSENSE.to_owned());
                 }
             }
         }
@@ -346,7 +345,12 @@ impl Link {
     fn failed_call(&self, status: &Status) -> FailureReason {
         if is_transport(status) {
             self.back_off();
+            self.call_failed(&self.describe(status));
             return FailureReason::Unreachable;
+        }
+        self.note_heard();
+        if status.code() != Code::ResourceExhausted {
+            self.call_failed(&self.describe(status));
         }
         match status.code() {
             Code::ResourceExhausted => FailureReason::Busy,
@@ -379,6 +383,20 @@ impl From<Status> for Unanswered {
     fn from(status: Status) -> Self {
         Self::Status(status)
     }
+}
+
+/// A request that is not sent when one of its items must not be any more, and that the cosigner
+/// drops, wherever it then is, when nobody waits for it.
+fn timed<T>(asks: &[Ask], message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    if let Some(by) = asks.iter().map(|ask| ask.send_by).min() {
+        request.extensions_mut().insert(SendBy(by));
+    }
+    if let Some(until) = asks.iter().map(|ask| ask.useful_until).max() {
+        let left = until.saturating_duration_since(Instant::now());
+        request.set_timeout(left.saturating_add(DROP_MARGIN));
+    }
+    request
 }
 
 fn same_number(asks: &[Ask], outcomes: usize) -> Result<(), Unanswered> {

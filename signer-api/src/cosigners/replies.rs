@@ -115,6 +115,8 @@ fn refused(peer: Peer, round: u64, refusal: &proto::Refusal) -> Result<Event, No
         Reason::Starting => abstains(FailureReason::Starting),
         Reason::TooLate => abstains(FailureReason::TooLate),
         Reason::Quarantined => abstains(FailureReason::Quarantined),
+        // Its release may know more reasons than this one.
+        Reason::Unspecified if refusal.reason > 0 => abstains(FailureReason::Faulty),
         Reason::Unspecified => Err(Nonsense(format!("the refusal {}", refusal.reason))),
     }
 }
@@ -123,4 +125,27 @@ fn refused(peer: Peer, round: u64, refusal: &proto::Refusal) -> Result<Event, No
 pub(super) fn clipped(text: &str) -> String {
     let shown = text.chars().map(|c| if c.is_control() { ' ' } else { c });
     shown.take(MESSAGE_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_that_a_later_release_may_know_is_an_abstention_and_none_at_all_is_nonsense() {
+        for (number, is_blamed) in [(-1, true), (0, true), (99, false), (i32::MAX, false)] {
+            let refusal = proto::Refusal {
+                reason: number,
+                message: "says no".to_owned(),
+            };
+            match refused(Peer(1), 7, &refusal) {
+                Ok(Event::Failed { failure, .. }) => {
+                    assert!(!is_blamed, "{number}");
+                    assert_eq!(failure.reason, FailureReason::Faulty);
+                }
+                Err(Nonsense(_)) => assert!(is_blamed, "{number}"),
+                other => panic!("{number}: {other:?}"),
+            }
+        }
+    }
 }

@@ -1,11 +1,14 @@
 //! Links to real servers over mutual TLS.
 
+mod routing;
+mod silence;
+
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use duty::{BeaconBlockHeader, Duty, Epoch, ForkVersion, Root, SigningOrder, Slot};
 use threshold::{
     Ballot,
-    round::{Event, FailureReason},
+    round::{Event, FailureReason, Mode},
 };
 use tokio::{sync::mpsc, time::Instant};
 use wire::proto::refusal::Reason;
@@ -214,7 +217,8 @@ async fn a_dead_cosigner_fails_at_once_and_is_found_absent() {
     eventually("the cosigner is absent", || !link.answers()).await;
     let members = [1, 2].map(|index| threshold::ShareIndex::new(index).unwrap());
     let members = [(Peer(0), members[0]), (Peer(1), members[1])];
-    assert_eq!(cosigners.fastest_first(&members)[0].0, Peer(1));
+    let invited = cosigners.invite(&members, 2, Mode::Direct);
+    assert_eq!((invited[0].peer, invited[1].reserve), (Peer(1), true));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,23 @@
 //! How calls get to one cosigner.
 
-use std::{future::Future, pin::Pin};
+mod timely;
 
-use tonic::{Request, Status, Streaming, transport::Channel};
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use tokio::time::Instant;
+use tonic::{Request, Status, Streaming};
 use wire::proto::{self, cosigner_client::CosignerClient};
+
+use self::timely::Timely;
+use super::line::Line;
 
 /// A call that is under way; dropped, it is given up.
 pub type Call<T> = Pin<Box<dyn Future<Output = Result<T, Status>> + Send>>;
+
+/// When a request must not be sent any more, among its extensions: not from a queue, and not on a
+/// connection that was made meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SendBy(pub Instant);
 
 /// The network to one cosigner: gRPC over mutual TLS, or the simulation's. An error that arose on
 /// the way, and not at the cosigner, has a source.
@@ -22,28 +33,29 @@ pub trait Transport: Send + Sync + 'static {
 }
 
 /// The network there is.
-pub(super) struct Grpc(pub(super) Channel);
+pub(super) struct Grpc(pub(super) Arc<Line>);
 
 impl Grpc {
-    fn client(&self) -> CosignerClient<Channel> {
-        CosignerClient::new(self.0.clone())
+    fn client(&self) -> CosignerClient<Timely> {
+        CosignerClient::new(Timely(self.0.channel()))
     }
 }
 
 impl Transport for Grpc {
     fn promise(&self, request: Request<proto::PromiseRequest>) -> Call<proto::PromiseReply> {
         let mut client = self.client();
-        Box::pin(async move {
-            client
-                .promise(request)
-                .await
-                .map(tonic::Response::into_inner)
+        timely::unless_late(request, move |request| async move {
+            let answered = client.promise(request).await;
+            answered.map(tonic::Response::into_inner)
         })
     }
 
     fn sign(&self, request: Request<proto::SignRequest>) -> Call<proto::SignReply> {
         let mut client = self.client();
-        Box::pin(async move { client.sign(request).await.map(tonic::Response::into_inner) })
+        timely::unless_late(request, move |request| async move {
+            let answered = client.sign(request).await;
+            answered.map(tonic::Response::into_inner)
+        })
     }
 
     fn status(&self) -> Call<proto::StatusReply> {

@@ -38,10 +38,9 @@ fn check(app: &App, request: &Request) -> Result<(), Refused> {
         None => request.uri().authority().map(http::uri::Authority::as_str),
     };
     let host = host.ok_or_else(Refused::no_host)?;
-    let open = ["*", "all"]
-        .iter()
-        .any(|all| app.allowed_hosts.contains(*all));
-    if !open && !app.allowed_hosts.contains(&name_of(host)) {
+    let allowed_hosts = &app.live.load().allowed_hosts;
+    let open = ["*", "all"].iter().any(|all| allowed_hosts.contains(*all));
+    if !open && !allowed_hosts.contains(&name_of(host)) {
         return Err(Refused::host_not_allowed());
     }
     let announced = headers

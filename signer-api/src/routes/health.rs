@@ -5,10 +5,11 @@ use std::{collections::BTreeSet, sync::Arc};
 use axum::{extract::State, response::Response};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
+use threshold::round::Peer;
 
 use super::App;
 use crate::{
-    cosigners::{Health, Standing},
+    cosigners::{Health, Link, Standing},
     reply::reply,
 };
 
@@ -23,7 +24,11 @@ pub(super) async fn healthcheck(State(app): State<Arc<App>>) -> Response {
         .iter()
         .map(|link| link.health())
         .collect();
-    let is_ready = |position: usize| heard.get(position).is_some_and(Health::is_ready);
+    let failing = |position| app.cosigners.link(Peer(position))?.failing();
+    let is_ready = |position: usize| {
+        let is_ready = heard.get(position).is_some_and(Health::is_ready);
+        is_ready && failing(position).is_none()
+    };
     let ready = (0..heard.len())
         .filter(|position| is_ready(*position))
         .count();
@@ -32,10 +37,11 @@ pub(super) async fn healthcheck(State(app): State<Arc<App>>) -> Response {
         let indices: BTreeSet<_> = members.map(|(_, index)| index).collect();
         indices.len() >= shape.threshold
     });
-    let is_up = snapshot.is_discovered() && ready >= app.threshold_min && quorate;
-    let mut checks = vec![json!({"id": "default-check", "status": "UP"})];
+    let serves = !app.is_stopping();
+    let is_up = serves && snapshot.is_discovered() && ready >= app.threshold_min && quorate;
+    let mut checks = vec![json!({"id": "default-check", "status": word(serves)})];
     for (link, health) in app.cosigners.links().iter().zip(&heard) {
-        checks.push(check(link.san(), health));
+        checks.push(check(link, health));
     }
     checks.push(json!({
         "id": "keys-check",
@@ -55,22 +61,25 @@ pub(super) async fn healthcheck(State(app): State<Arc<App>>) -> Response {
     reply(status, HEALTH_JSON, body.to_string())
 }
 
-fn check(san: &str, health: &Health) -> Value {
+fn check(link: &Link, health: &Health) -> Value {
     let why = match health {
-        Health::Answering { ready: true, .. } => None,
+        Health::Answering { ready: true, .. } => link.failing(),
         Health::Answering {
             ready: false,
             message,
             ..
-        } => Some(message.as_str()),
-        Health::Absent(why) => Some(why.as_str()),
-        Health::Unknown => Some("was not heard of yet"),
+        } => Some(message.clone()),
+        Health::Absent(why) => Some(why.clone()),
+        Health::Unknown => Some("was not heard of yet".to_owned()),
     };
+    let status = word(why.is_none());
     let mut data = health.standing().map(Standing::notable).unwrap_or_default();
+    data.extend(link.blamed());
     if let Some(why) = why {
         data.insert("reason".to_owned(), Value::from(why));
     }
-    let mut check = json!({"id": format!("cosigner-check:{san}"), "status": word(why.is_none())});
+    let id = format!("cosigner-check:{}", link.san());
+    let mut check = json!({"id": id, "status": status});
     if let Some(members) = check.as_object_mut().filter(|_| !data.is_empty()) {
         members.insert("data".to_owned(), Value::Object(data));
     }

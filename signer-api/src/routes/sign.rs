@@ -10,20 +10,21 @@ use axum::{
 use duty::PublicKey;
 use http::{HeaderMap, StatusCode, header::ACCEPT};
 use threshold::Signature;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::App;
 use crate::{
+    admission::Turned,
     cpu::Urgency,
     metrics::Stage,
     reply::{JSON, Refused, TEXT, reply},
     signing::Task,
     validators::Known,
-    web3signer::{self, SigningRequest},
+    web3signer::{self, RequestKind, SigningRequest},
 };
 
 /// Bodies up to this many bytes are parsed where they arrive: that takes less than a tenth of a
-/// millisecond. Longer ones are whole blocks.
+/// millisecond. Longer ones are whole blocks, and payloads: what a proposal waits for.
 const PARSED_HERE_BYTES_MAX: usize = 8 * 1024;
 
 /// The type of a request that could not be parsed, as a label.
@@ -52,7 +53,8 @@ pub(super) async fn sign(
     response
 }
 
-/// In the order of section 3.2: body, root, key, protection.
+/// In the order of section 3.2: body, root, key, protection. Who finds no place is told so before
+/// more than its type was looked at: most requests' bodies come with their heads.
 async fn answer(
     app: &App,
     identifier: &str,
@@ -60,27 +62,20 @@ async fn answer(
     body: Body,
     kind: &mut &'static str,
 ) -> Result<Signature, Refused> {
-    let overloaded = |turned| {
-        if turned == crate::admission::Turned::Overloaded {
-            app.metrics.overloaded();
-        }
-        Refused::from(turned)
-    };
-    let admitted = app
-        .admission
-        .read(headers, body)
-        .await
-        .map_err(overloaded)?;
-    let place = app.admission.enter().map_err(overloaded)?;
+    let admitted = app.admission.read(headers, body).await;
+    let admitted = admitted.map_err(|turned| turned_away(app, turned))?;
+    let urgency = urgency(&admitted.body, kind);
+    let place = app.admission.enter_as(urgency);
+    app.metrics.places(app.admission.places());
+    let place = place.map_err(|turned| turned_away(app, turned))?;
     let began = Instant::now();
-    let deadline = began + app.deadline;
+    let deadline = began + app.deadline();
     let key = web3signer::parse_identifier(identifier);
     // What is no key is unknown, but only after the body was found good.
     let validator = key.unwrap_or(PublicKey([0; 48]));
-    let parsed = parse(app, &admitted.body, validator).await?;
+    let parsed = parse(app, &admitted.body, validator, deadline, kind).await?;
     drop(admitted);
     app.metrics.stage(Stage::Parse, began.elapsed());
-    *kind = parsed.kind.name();
     let known = match key {
         Some(key) => app.validators.snapshot().find(&key),
         None => Known::Unknown,
@@ -104,17 +99,57 @@ async fn answer(
     app.signing.sign(task).await.map_err(Refused::from)
 }
 
-async fn parse(app: &App, body: &Bytes, validator: PublicKey) -> Result<SigningRequest, Refused> {
-    let parsed = if body.len() <= PARSED_HERE_BYTES_MAX {
-        Some(web3signer::parse(body, validator, &app.network))
-    } else {
-        let (body, network) = (body.clone(), Arc::clone(&app.network));
-        let job = move || web3signer::parse(&body, validator, &network);
-        app.cpu.run(Urgency::Prompt, job).await
+fn turned_away(app: &App, turned: Turned) -> Refused {
+    if turned == Turned::Overloaded {
+        app.metrics.overloaded();
+    }
+    Refused::from(turned)
+}
+
+/// What a body waits behind, by its type, which is a label as well.
+fn urgency(body: &Bytes, kind: &mut &'static str) -> Urgency {
+    if body.len() > PARSED_HERE_BYTES_MAX {
+        return Urgency::Prompt;
+    }
+    match web3signer::kind_of(body) {
+        Some(named) => {
+            *kind = named.name();
+            if named.is_prompt() {
+                Urgency::Prompt
+            } else {
+                Urgency::Usual
+            }
+        }
+        None => Urgency::Usual,
+    }
+}
+
+async fn parse(
+    app: &App,
+    body: &Bytes,
+    validator: PublicKey,
+    deadline: Instant,
+    kind: &mut &'static str,
+) -> Result<SigningRequest, Refused> {
+    if body.len() <= PARSED_HERE_BYTES_MAX {
+        let parsed = web3signer::parse(body, validator, &app.network);
+        return parsed.map_err(|problem| Refused::bad_request(&problem));
+    }
+    let (body, network) = (body.clone(), Arc::clone(&app.network));
+    let job = move || {
+        let parsed = web3signer::parse(&body, validator, &network);
+        let named = match &parsed {
+            Ok(request) => Some(request.kind),
+            Err(_) => web3signer::kind_of(&body),
+        };
+        (named, parsed)
     };
-    parsed
-        .ok_or_else(Refused::broken)?
-        .map_err(|problem| Refused::bad_request(&problem))
+    let done = timeout_at(deadline, app.cpu.run(Urgency::Prompt, job)).await;
+    let (named, parsed) = done
+        .map_err(|_| Refused::too_late())?
+        .ok_or_else(Refused::broken)?;
+    *kind = named.map_or(UNKNOWN_TYPE, RequestKind::name);
+    parsed.map_err(|problem| Refused::bad_request(&problem))
 }
 
 fn success(headers: &HeaderMap, signature: &Signature) -> Response {

@@ -6,7 +6,10 @@ use http::{Method, header};
 use wire::proto;
 
 use self::setting::{Setting, attestation, randao, request};
-use crate::testing::{Manner, Peers, eventually, shown};
+use crate::{
+    cosigners::Misdeed,
+    testing::{Manner, Peers, eventually, shown},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_is_text_or_json_as_accept_says() {
@@ -134,21 +137,52 @@ async fn without_enough_cosigners_the_answer_is_500_with_a_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn overload_is_500_with_retry_after() {
+async fn overload_is_500_with_retry_after_and_proposals_go_on() {
     let mut peers = Peers::start(2, 3, 1).await;
-    peers.config.requests_max = 1;
-    let setting = Setting::with(peers);
+    peers.config.requests_max = 2;
+    let setting = Setting::with(peers).discovered().await;
+    let key = setting.key();
     let place = setting.app.admission.enter().unwrap();
-    let answer = setting.sign(&setting.key(), &randao(1), &[]).await;
-    answer.check_error(500);
-    assert!(answer.retry_after);
+    for bad in [false, true] {
+        let body = attestation(1).replace("421875", if bad { "x" } else { "421875" });
+        let answer = setting.sign(&key, &body, &[]).await;
+        answer.check_error(500);
+        assert_eq!(answer.json()["reason"], "overloaded");
+        assert!(answer.retry_after);
+    }
+    assert_eq!(setting.sign(&key, &randao(1), &[]).await.status, 200);
     drop(place);
-    assert!(
-        !setting
-            .sign(&setting.key(), &randao(1), &[])
-            .await
-            .retry_after
+    assert_eq!(setting.sign(&key, &attestation(1), &[]).await.status, 200);
+    let text = shown(&setting.registry);
+    for line in [
+        "countersign_requests_overloaded_total 2",
+        "countersign_requests_total{type=\"ATTESTATION\",status=\"500\"} 2",
+        "countersign_requests_places 1",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_with_a_wrong_root_is_counted_under_its_type() {
+    let setting = Setting::new().await;
+    let wrong = format!(r#","signingRoot":"0x{}"}}"#, "ab".repeat(32));
+    let short = randao(1).replacen(
+        r#","type""#,
+        &format!("{},\"type\"", &wrong[..wrong.len() - 1]),
+        1,
     );
+    let long = short.replacen('{', &format!("{{{}", " ".repeat(9_000)), 1);
+    for body in [short, long] {
+        let message = setting
+            .sign(&setting.key(), &body, &[])
+            .await
+            .check_error(400);
+        assert!(message.contains("signingRoot"), "{message}");
+    }
+    let line = "countersign_requests_total{type=\"RANDAO_REVEAL\",status=\"400\"} 2";
+    let text = shown(&setting.registry);
+    assert!(text.contains(line), "{line} is not in\n{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -440,6 +474,24 @@ async fn healthcheck_says_what_keeps_each_cosigner_from_signing() {
     let checks = answer.json()["checks"].to_string();
     let check = r#"{"all-frozen":true,"reason":"every validator is frozen"}"#;
     assert!(checks.contains(check), "{checks}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn healthcheck_names_misdeeds_and_stays_up() {
+    let setting = Setting::new().await.discovered().await;
+    let links = setting.app.cosigners.links();
+    links[0].blame(Misdeed::Reply, "the test says so");
+    links[0].blame(Misdeed::Partial, "the test says so");
+    let answer = setting.get("/healthcheck", &[]).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let checks = answer.json()["checks"].to_string();
+    let check = concat!(
+        r#"{"data":{"last-misdeed":"partial","last-misdeed-seconds-ago":0,"misdeeds":2},"#,
+        r#""id":"cosigner-check:cosigner-1","status":"UP"}"#
+    );
+    let check = [0, 1, 2].map(|ago| check.replace(":0,", &format!(":{ago},")));
+    assert!(check.iter().any(|check| checks.contains(check)), "{checks}");
+    assert_eq!(checks.matches("misdeeds").count(), 1, "{checks}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

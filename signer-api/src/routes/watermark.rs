@@ -34,7 +34,7 @@ async fn answer(app: &App) -> Result<Map<String, Value>, Refused> {
         app.metrics.overloaded();
         Refused::from(turned)
     })?;
-    let deadline = Instant::now() + app.deadline;
+    let deadline = Instant::now() + app.deadline();
     let links = app.cosigners.links();
     let said = join_all(links.iter().map(|link| link.standing(deadline))).await;
     let silent = || {

@@ -1,6 +1,6 @@
 //! Drives one [`Round`] with the links: its effects are done, what happens is told to it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use duty::{SigningOrder, SigningRoot};
 use threshold::{
@@ -9,7 +9,7 @@ use threshold::{
 };
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout_at},
 };
 
 use super::{Outcome, Shared};
@@ -19,11 +19,6 @@ use crate::{
     metrics::Stage,
     validators::Validator,
 };
-
-/// A member is slow when it takes so many times what is usual of the slowest that is needed ...
-const HEDGE_FACTOR: u32 = 3;
-/// ... but not before the least of these, and after the most at the latest.
-const HEDGE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(300));
 
 /// What a cosigner is blamed for, for people.
 const BAD_PARTIAL: &str = "gave a partial signature that does not verify";
@@ -37,27 +32,18 @@ pub(super) async fn conduct(
     deadline: Instant,
 ) -> Outcome {
     let start = Instant::now();
-    let members = shared.cosigners.fastest_first(&validator.members);
     let mode = if order.claim().is_some() {
         Mode::Promised
     } else {
         Mode::Direct
     };
-    let peers = members.iter().map(|(peer, _)| *peer);
-    let is_doubted = |peer: &Peer| {
-        shared
-            .cosigners
-            .link(*peer)
-            .is_some_and(|link| link.is_doubted())
-    };
+    let threshold = validator.committee.threshold();
     let terms = Terms {
-        doubted: peers.filter(is_doubted).collect(),
         root,
         mode,
-        threshold: validator.committee.threshold(),
+        threshold,
         size: validator.committee.size(),
-        hedge: hedge(shared, &members, validator.committee.threshold()),
-        members,
+        members: shared.cosigners.invite(&validator.members, threshold, mode),
         deadline: deadline.saturating_duration_since(start),
     };
     let (events, mut happening) = mpsc::unbounded_channel();
@@ -114,17 +100,6 @@ impl Promptness for duty::Duty {
     }
 }
 
-/// How long to wait for a member before another is asked: by what the threshold-th fastest takes.
-fn hedge(shared: &Shared, members: &[(Peer, ShareIndex)], threshold: usize) -> Duration {
-    let slowest_needed = members
-        .get(threshold.saturating_sub(1))
-        .and_then(|(peer, _)| shared.cosigners.link(*peer))
-        .map_or(Duration::ZERO, |link| link.latency().average());
-    slowest_needed
-        .saturating_mul(HEDGE_FACTOR)
-        .clamp(HEDGE.0, HEDGE.1)
-}
-
 enum Next {
     GoOn,
     Tell(Event),
@@ -156,7 +131,14 @@ impl Conductor<'_> {
                 not_after,
             } => {
                 let ask = self.ask(ballot.round, Some(ballot), not_after);
-                self.each(&to, |link| link.promise(ask.clone()));
+                let passed_over = self.passed_over(&to);
+                self.each(&to, |link| {
+                    if passed_over.contains(&link.peer()) {
+                        link.pass_over(ask.clone());
+                    } else {
+                        link.promise(ask.clone());
+                    }
+                });
                 Next::GoOn
             }
             Effect::Sign {
@@ -212,6 +194,12 @@ impl Conductor<'_> {
         }
     }
 
+    fn passed_over(&self, to: &[Peer]) -> BTreeSet<Peer> {
+        let threshold = self.validator.committee.threshold();
+        let members = &self.validator.members;
+        self.shared.cosigners.passed_over(to, members, threshold)
+    }
+
     fn each(&self, peers: &[Peer], act: impl Fn(&crate::cosigners::Link)) {
         for link in peers
             .iter()
@@ -230,9 +218,12 @@ impl Conductor<'_> {
         let (validator, root) = (Arc::clone(self.validator), self.root);
         let arithmetic = Arc::clone(&self.shared.arithmetic);
         let job = move || arithmetic.combine(&validator.committee, root, &partials);
-        let combined: Option<Result<Signature, CombineError>> =
-            self.shared.cpu.run(self.urgency, job).await;
+        // What still waits for a thread by then is dropped, not done.
+        let combined = timeout_at(self.deadline, self.shared.cpu.run(self.urgency, job)).await;
         self.shared.metrics.stage(Stage::Combine, began.elapsed());
+        let Ok(combined): Result<Option<Result<Signature, CombineError>>, _> = combined else {
+            return Next::Refused(super::out_of_time());
+        };
         match combined {
             Some(Ok(signature)) => Next::Signed(signature),
             Some(Err(CombineError::Blame(indices))) => Next::Tell(Event::Blamed(indices)),

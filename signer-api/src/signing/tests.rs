@@ -1,5 +1,7 @@
 //! Signing with real peers: what a request gets when some of them misbehave.
 
+mod routing;
+
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,

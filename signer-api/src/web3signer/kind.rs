@@ -74,6 +74,31 @@ impl RequestKind {
         }
     }
 
+    /// Whether a proposal waits for it: then it waits for nothing else.
+    #[must_use]
+    pub const fn is_prompt(self) -> bool {
+        match self {
+            Self::Block
+            | Self::BlockV2
+            | Self::RandaoReveal
+            | Self::ExecutionPayloadBid
+            | Self::ExecutionPayloadEnvelope => true,
+            Self::AggregationSlot
+            | Self::AggregateAndProof
+            | Self::AggregateAndProofV2
+            | Self::Attestation
+            | Self::Deposit
+            | Self::VoluntaryExit
+            | Self::SyncCommitteeMessage
+            | Self::SyncCommitteeSelectionProof
+            | Self::SyncCommitteeContributionAndProof
+            | Self::ValidatorRegistration
+            | Self::PayloadAttestationMessage
+            | Self::ProposerPreferences
+            | Self::BuilderRequestAuth => false,
+        }
+    }
+
     /// The type with that name in any letter case, also by the names of early Gloas clients.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {

@@ -48,6 +48,15 @@ pub fn parse(
     Ok(SigningRequest { kind, order, root })
 }
 
+/// The type that a body names, whatever else is wrong with it; it takes microseconds for what is
+/// not a whole block. `None` if it names none that is known, or is no JSON.
+#[must_use]
+pub fn kind_of(body: &[u8]) -> Option<RequestKind> {
+    let text = std::str::from_utf8(body).ok()?;
+    let [kind] = pick("", text, ["type"]).ok()?;
+    parse_kind(kind).ok()
+}
+
 fn parse_kind(raw: Option<Raw<'_>>) -> Result<RequestKind, BadRequest> {
     let raw = raw.ok_or_else(|| members::missing("", "type"))?;
     let name: String = member("type", raw)?;

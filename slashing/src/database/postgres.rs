@@ -42,6 +42,9 @@ mod schema;
 
 /// How long connecting to one host may take: its greeting, what it is asked, and a commit.
 const CONNECT_WAIT: Duration = Duration::from_secs(2);
+/// How long it may take to say what its settings are, for which it waits for nothing: a server that
+/// takes longer is away, and decisions wait no longer for it.
+const RECHECK_WAIT: Duration = Duration::from_secs(1);
 /// How long migrations may take.
 const MIGRATE_WAIT: Duration = Duration::from_secs(600);
 
@@ -117,7 +120,7 @@ impl PostgresDatabase {
     /// Whether the server is still set up to keep what it commits: its settings can be changed
     /// while it runs.
     pub(crate) async fn recheck(&self, connection: &Connection) -> Result<(), DatabaseError> {
-        timeout(CONNECT_WAIT, self.server.check_settings(connection))
+        timeout(RECHECK_WAIT, self.server.check_settings(connection))
             .await
             .map_err(|_| DatabaseError::Unavailable(NO_ANSWER.to_owned()))?
     }

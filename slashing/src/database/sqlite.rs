@@ -42,6 +42,9 @@ pub struct SqliteDatabase {
     /// When the file was last changed before it was opened, in seconds since 1970, if there was a
     /// log beside it then: that log goes with no other file.
     logged_since_s: Option<i64>,
+    /// There is no file and no thread, but a simulated store.
+    #[cfg(feature = "test-seams")]
+    pub(crate) simulated: Option<crate::simulation::Process>,
 }
 
 /// The database's thread has ended, which only a panic in a call can bring about.
@@ -105,7 +108,28 @@ impl SqliteDatabase {
             writer,
             reader,
             genesis_validators_root,
+            #[cfg(feature = "test-seams")]
+            simulated: None,
         })
+    }
+
+    /// No file: the ledger knows the simulated store, and whoever else calls learns that the
+    /// threads have ended.
+    #[cfg(feature = "test-seams")]
+    pub(crate) fn simulated(process: crate::simulation::Process) -> Self {
+        let ended = Thread {
+            calls: mpsc::channel(1).0,
+        };
+        Self {
+            opened: Arc::default(),
+            known: Known::default(),
+            logged_since_s: None,
+            path: PathBuf::from("a simulated ledger"),
+            writer: ended.clone(),
+            reader: ended,
+            genesis_validators_root: Root([0; 32]),
+            simulated: Some(process),
+        }
     }
 
     pub(super) async fn migrate(config: &SqliteConfig) -> Result<(), DatabaseError> {

@@ -22,8 +22,11 @@ use super::{
 };
 use crate::rules::HEIGHT_MAX;
 use numbers::{Digits, Hex};
+use objects::Object;
 
 mod numbers;
+
+mod objects;
 
 /// The one version of the format that is read and written.
 pub(super) const VERSION: &str = "5";
@@ -168,7 +171,8 @@ impl<'de, P: Fn(Progress)> Visitor<'de> for File<'_, '_, P> {
             match name.as_str() {
                 "metadata" => {
                     once(&root, "metadata")?;
-                    root = Some(self.0.check(map.next_value()?)?);
+                    let Object(metadata) = map.next_value()?;
+                    root = Some(self.0.check(metadata)?);
                 }
                 "data" => {
                     once(&data, "data")?;
@@ -313,7 +317,7 @@ impl<'de, P: Fn(Progress)> Visitor<'de> for Entries<'_, '_, P> {
         let Self(reading, kind) = self;
         for position in 0.. {
             reading.at.entry = Some((kind, position));
-            let Some(entry) = entries.next_element::<Entry>()? else {
+            let Some(Object(entry)) = entries.next_element::<Object<Entry>>()? else {
                 break;
             };
             reading.add(kind, entry)?;

@@ -191,6 +191,14 @@ impl<'a> Plan<'a> {
             .collect()
     }
 
+    /// Whose permits the commit stands for, in the batch's order.
+    #[cfg(feature = "test-seams")]
+    pub(super) fn decided(&self) -> Vec<(PublicKey, SigningRoot)> {
+        self.filter(|step| matches!(step, Step::Write { .. }))
+            .map(|question| (question.validator, question.root))
+            .collect()
+    }
+
     /// The outcome of each claim, in the batch's order. Only what was committed is permitted.
     pub(super) fn conclude(self, committed: &Committed) -> Vec<Decision> {
         let conclude = |(question, step): (&Question, Step)| match step {

@@ -14,7 +14,6 @@ use std::{
 
 use duty::{Epoch, PublicKey, Slot};
 use parking_lot::{Mutex, RwLock};
-use tokio::task::spawn_blocking;
 
 use super::{
     LedgerLimits, Question, Refused, Unavailable,
@@ -22,10 +21,8 @@ use super::{
     session::{Authority, Renewal},
     standing::{Doubt, Orders, Standing},
 };
-use crate::anchor::{
-    Anchor, AnchorError, Found, Highest, Holder, LedgerId, Mark, ServerMark, now_s,
-};
-use crate::{administration::Stop, database::Known};
+use crate::anchor::{Anchor, AnchorError, Found, Highest, Holder, LedgerId, Mark, ServerMark};
+use crate::{administration::Stop, database::Known, machine::Machine};
 
 pub(super) mod quarantine;
 
@@ -144,6 +141,7 @@ pub(super) struct Lease {
     pub(super) name: String,
     time: Time,
     rule: Rule,
+    machine: Machine,
     anchor: Arc<Mutex<Anchor>>,
     state: RwLock<State>,
     /// Commits known of, also by whoever gives orders over the same database.
@@ -309,17 +307,17 @@ impl Lease {
     ) -> Result<(), AnchorError> {
         let anchor = Arc::clone(&self.anchor);
         let (ledger_id, holder) = (self.state.read().ledger_id, self.holder);
-        let written = spawn_blocking(move || {
+        let written = self.machine.write(move || {
             let mut anchor = anchor.lock();
             let mut mark = match anchor.found() {
                 Found::Mark(mark) => mark.clone(),
                 // It was written when the lease was taken.
                 Found::Nothing | Found::Damaged => anchor.mark(ledger_id, holder, 0),
             };
-            mark.alive_at_s = now_s();
+            mark.alive_at_s = anchor.now_s();
             change(&mut mark);
             anchor.write(mark)
         });
-        written.await.unwrap_or(Err(AnchorError::Stopping))
+        written.await
     }
 }

@@ -20,11 +20,30 @@ use super::{Ask, Denial, LedgerLimits, Unavailable};
 /// How long an ask whose row was locked stays out of the batches, so that they do not spin on it.
 const LOCKED_PAUSE: Duration = Duration::from_millis(5);
 
+/// A caller's batch, at most: one of blocks always has room.
+const BATCH_OF_BLOCKS_MAX: usize = 128;
+
 /// What goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Lane {
     Blocks,
     Attestations,
+}
+
+impl LedgerLimits {
+    /// How many may wait for one of a lane to be let in: when attestations have filled the queue,
+    /// there is room for blocks.
+    fn room(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Blocks => self.queue_max.saturating_add(self.blocks_max()),
+            Lane::Attestations => self.queue_max,
+        }
+    }
+
+    /// What is kept for blocks besides `queue_max`.
+    pub(super) fn blocks_max(&self) -> usize {
+        (self.queue_max / 16).max(BATCH_OF_BLOCKS_MAX)
+    }
 }
 
 /// A place in the queue: lanes in order, and first come, first served within each.
@@ -104,7 +123,7 @@ impl Queue {
             if let Some(outage) = state.outage(queue.limits.ledger_wait) {
                 return Err(outage);
             }
-            if state.waiting.len() + state.doubtful >= queue.limits.queue_max {
+            if state.waiting.len() + state.doubtful >= queue.limits.room(lane) {
                 return Err(Unavailable::Busy);
             }
             let place = Place(lane, state.next);
@@ -148,6 +167,7 @@ impl Queue {
                 }
             };
             tokio::select! {
+                biased;
                 () = self.wake.notified() => {}
                 () = pause => return,
             }

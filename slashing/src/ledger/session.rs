@@ -5,6 +5,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use duty::PublicKey;
 use tokio::time::timeout;
 
+#[cfg(feature = "test-seams")]
+use super::memory;
 use super::{
     Prospect, Question, Refused, Unavailable,
     batch::{Decision, Rule},
@@ -94,6 +96,8 @@ pub(super) const NOT_HELD: &str = "another cosigner has taken the ledger, or it 
 pub(super) enum Session {
     Sqlite(sqlite::Session),
     Postgres(Box<postgres::Session>),
+    #[cfg(feature = "test-seams")]
+    Memory(memory::Session),
 }
 
 impl Session {
@@ -104,6 +108,15 @@ impl Session {
         accept: Accept<'_>,
     ) -> Result<(Self, Standing), DatabaseError> {
         match database {
+            #[cfg(feature = "test-seams")]
+            Database::Sqlite(SqliteDatabase {
+                simulated: Some(process),
+                ..
+            }) => {
+                let (session, standing) = memory::Session::connect(process.clone()).await?;
+                accept(&standing).map_err(DatabaseError::Unavailable)?;
+                Ok((Self::Memory(session), standing))
+            }
             Database::Sqlite(database) => {
                 let (session, standing) = sqlite::Session::connect(database.clone()).await?;
                 accept(&standing).map_err(DatabaseError::Unavailable)?;
@@ -121,6 +134,8 @@ impl Session {
         match self {
             Self::Sqlite(session) => session.take(taking.clone()).await,
             Self::Postgres(session) => session.take(taking).await,
+            #[cfg(feature = "test-seams")]
+            Self::Memory(session) => session.take(taking).await,
         }
     }
 
@@ -130,6 +145,8 @@ impl Session {
         match self {
             Self::Sqlite(session) => session.renew(renewal).await,
             Self::Postgres(session) => session.renew(renewal).await,
+            #[cfg(feature = "test-seams")]
+            Self::Memory(session) => session.renew(renewal).await,
         }
     }
 
@@ -143,6 +160,8 @@ impl Session {
         match self {
             Self::Sqlite(session) => session.decide(batch, authority).await,
             Self::Postgres(session) => session.decide(&batch, authority).await,
+            #[cfg(feature = "test-seams")]
+            Self::Memory(session) => session.decide(&batch, authority).await,
         }
     }
 
@@ -155,6 +174,8 @@ impl Session {
         match self {
             Self::Sqlite(session) => session.settled(validators).await,
             Self::Postgres(session) => session.settled(validators).await,
+            #[cfg(feature = "test-seams")]
+            Self::Memory(session) => session.settled(validators).await,
         }
     }
 
@@ -163,6 +184,8 @@ impl Session {
         match self {
             Self::Sqlite(_) => std::future::pending().await,
             Self::Postgres(session) => session.closed().await,
+            #[cfg(feature = "test-seams")]
+            Self::Memory(_) => std::future::pending().await,
         }
     }
 }
@@ -172,12 +195,19 @@ impl Session {
 pub(super) enum Reader {
     Sqlite(SqliteDatabase),
     Postgres(postgres::Reader),
+    #[cfg(feature = "test-seams")]
+    Memory(memory::Reader),
 }
 
 impl Reader {
     /// Of several servers, one that holds all that was decided under this lease.
     pub(super) fn new(database: Database, lease: Arc<Lease>) -> Self {
         match database {
+            #[cfg(feature = "test-seams")]
+            Database::Sqlite(SqliteDatabase {
+                simulated: Some(process),
+                ..
+            }) => Self::Memory(memory::Reader(process)),
             Database::Sqlite(database) => Self::Sqlite(database),
             Database::Postgres(database) => Self::Postgres(postgres::Reader::new(database, lease)),
         }
@@ -193,6 +223,10 @@ impl Reader {
                 .await
                 .unwrap_or(Err(Unavailable::Slow(ledger_wait))),
             Self::Postgres(reader) => reader.foresee(&questions, ledger_wait).await,
+            #[cfg(feature = "test-seams")]
+            Self::Memory(reader) => timeout(ledger_wait, reader.foresee(&questions))
+                .await
+                .unwrap_or(Err(Unavailable::Slow(ledger_wait))),
         }
     }
 
@@ -203,6 +237,10 @@ impl Reader {
                 .await
                 .unwrap_or(Err(Unavailable::Slow(ledger_wait))),
             Self::Postgres(reader) => reader.orders(ledger_wait).await,
+            #[cfg(feature = "test-seams")]
+            Self::Memory(reader) => timeout(ledger_wait, reader.orders())
+                .await
+                .unwrap_or(Err(Unavailable::Slow(ledger_wait))),
         }
     }
 }

@@ -64,11 +64,11 @@ impl Worker {
         limits: LedgerLimits,
     ) -> Self {
         Self {
+            steadiness: Steadiness::of(database.machine()),
             database,
             queue,
             lease,
             limits,
-            steadiness: Steadiness::new(),
             stale: None,
             doubtful: Vec::new(),
             failures: 0,
@@ -178,7 +178,7 @@ impl Worker {
                 if let Err(reason) = retaken {
                     return Some(reason);
                 }
-                self.steadiness = Steadiness::new();
+                self.steadiness = Steadiness::of(self.database.machine());
             }
             let mut batch = self.queue.take();
             if batch.is_empty() {

@@ -10,8 +10,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
+use tracing::debug;
 
+use super::activity::Activity;
 use super::listener::Place;
+use crate::tls::Admittance;
 
 /// Who is at the other end of a connection.
 ///
@@ -30,6 +33,9 @@ pub struct Peer {
 pub struct PeerStream {
     stream: Stream,
     peer: Peer,
+    /// Of who has shown a certificate, or might have had to.
+    admittance: Option<Admittance>,
+    activity: Activity,
     _place: Place,
 }
 
@@ -40,7 +46,12 @@ pub(super) enum Stream {
 }
 
 impl PeerStream {
-    pub(super) fn new(stream: Stream, address: SocketAddr, place: Place) -> Self {
+    pub(super) fn new(
+        stream: Stream,
+        admittance: Option<Admittance>,
+        address: SocketAddr,
+        place: Place,
+    ) -> Self {
         let certificate = match &stream {
             Stream::Plain(_) => None,
             Stream::Tls(tls) => tls.get_ref().1.peer_certificates().and_then(<[_]>::first),
@@ -52,6 +63,8 @@ impl PeerStream {
         PeerStream {
             stream,
             peer: Peer { address, sans },
+            admittance,
+            activity: Activity::default(),
             _place: place,
         }
     }
@@ -59,6 +72,23 @@ impl PeerStream {
     /// Who is at the other end.
     pub fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// What the connection is doing.
+    pub(super) fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    /// Whether the peer would still be let in, as far as its listener's TLS was replaced since.
+    fn is_welcome(&mut self) -> bool {
+        let (Some(admittance), Stream::Tls(tls)) = (&mut self.admittance, &self.stream) else {
+            return true;
+        };
+        let welcome = admittance.holds(tls.get_ref().1.peer_certificates());
+        if !welcome {
+            debug!(address = %self.peer.address, "a peer that is no longer let in is put out");
+        }
+        welcome
     }
 
     /// Whether the handshake agreed on HTTP/2.
@@ -84,10 +114,19 @@ impl AsyncRead for PeerStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.stream {
+        // To whoever is out it looks as if both sides had hung up.
+        if !self.is_welcome() {
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let read = match &mut self.stream {
             Stream::Plain(tcp) => Pin::new(tcp).poll_read(context, buffer),
             Stream::Tls(tls) => Pin::new(tls).poll_read(context, buffer),
+        };
+        if buffer.filled().len() > before {
+            self.activity.heard();
         }
+        read
     }
 }
 
@@ -97,10 +136,12 @@ impl AsyncWrite for PeerStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        let written = match &mut self.stream {
             Stream::Plain(tcp) => Pin::new(tcp).poll_write(context, bytes),
             Stream::Tls(tls) => Pin::new(tls).poll_write(context, bytes),
-        }
+        };
+        self.activity.sent(written.is_ready());
+        written
     }
 
     fn poll_write_vectored(
@@ -108,10 +149,12 @@ impl AsyncWrite for PeerStream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.stream {
+        let written = match &mut self.stream {
             Stream::Plain(tcp) => Pin::new(tcp).poll_write_vectored(context, slices),
             Stream::Tls(tls) => Pin::new(tls).poll_write_vectored(context, slices),
-        }
+        };
+        self.activity.sent(written.is_ready());
+        written
     }
 
     fn is_write_vectored(&self) -> bool {

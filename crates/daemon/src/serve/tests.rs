@@ -35,6 +35,14 @@ struct Running {
 }
 
 async fn start(limits: HttpLimits, listener_limits: ListenerLimits) -> Running {
+    start_draining(limits, listener_limits, Duration::from_secs(10)).await
+}
+
+async fn start_draining(
+    limits: HttpLimits,
+    listener_limits: ListenerLimits,
+    drain: Duration,
+) -> Running {
     let listener = Listener::bind(local(), None, listener_limits)
         .await
         .unwrap();
@@ -55,7 +63,10 @@ async fn start(limits: HttpLimits, listener_limits: ListenerLimits) -> Running {
         .route("/echo", post(|body: Bytes| async move { body }))
         .layer(DefaultBodyLimit::disable());
     let (stop, stopped) = oneshot::channel();
-    let shutdown = async { drop(stopped.await) };
+    let shutdown = async move {
+        drop(stopped.await);
+        Drain::within(drain)
+    };
     let ended = tokio::spawn(http(listener, router, limits, shutdown));
     Running {
         address,
@@ -120,6 +131,27 @@ async fn closed(stream: &mut (impl AsyncRead + Unpin)) -> Duration {
         .await
         .unwrap();
     since.elapsed()
+}
+
+#[tokio::test]
+async fn a_head_that_comes_byte_by_byte_is_cut_off() {
+    let limits = HttpLimits {
+        body: Duration::from_millis(200),
+        drain: Duration::from_millis(200),
+        ..HttpLimits::default()
+    };
+    let server = start(limits, ListenerLimits::default()).await;
+    let mut slow = server.connect().await;
+    let mut honest = server.connect().await;
+    get_path(&mut honest, "/").await;
+    let drip = async {
+        while slow.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(DEADLINE, drip).await.unwrap();
+    // Whoever is silent between two requests may be so for long.
+    get_path(&mut honest, "/").await;
 }
 
 /// Waits for a condition of the server's numbers.
@@ -242,19 +274,53 @@ async fn shutdown_lets_requests_end_and_says_so() {
 
 #[tokio::test]
 async fn shutdown_does_not_wait_for_ever() {
-    let limits = HttpLimits {
-        drain: Duration::from_millis(200),
-        ..HttpLimits::default()
-    };
-    let mut server = start(limits, ListenerLimits::default()).await;
+    let (limits, drain) = (HttpLimits::default(), Duration::from_millis(200));
+    let mut server = start_draining(limits, ListenerLimits::default(), drain).await;
     let mut busy = server.connect().await;
+    // Half a request keeps nobody waiting either.
+    let mut half = server.connect().await;
+    half.write_all(b"POST /echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\n\r\nh")
+        .await
+        .unwrap();
     send(&mut busy, "/wait").await;
-    until(|| server.counters.open.get() == 1).await;
+    until(|| server.counters.open.get() == 2).await;
 
     drop(server.stop.take());
+    // What takes too long is refused in words before it is cut off.
+    let answer = response(&mut busy).await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
     timeout(DEADLINE, server.ended).await.unwrap().unwrap();
     closed(&mut busy).await;
+    closed(&mut half).await;
     assert_eq!(server.counters.open.get(), 0);
+}
+
+#[tokio::test]
+async fn who_has_connected_is_served_and_what_an_idle_connection_asks_last_is_answered() {
+    let mut server = start(HttpLimits::default(), ListenerLimits::default()).await;
+    let (mut idle, mut busy) = (server.connect().await, server.connect().await);
+    get_path(&mut idle, "/").await;
+    send(&mut busy, "/wait").await;
+    until(|| server.counters.open.get() == 2).await;
+    // This thread runs the server: it cannot have accepted what connects before the next wait.
+    let late = std::net::TcpStream::connect(server.address).unwrap();
+    late.set_nonblocking(true).unwrap();
+    let mut late = TcpStream::from_std(late).unwrap();
+    drop(server.stop.take());
+
+    for connection in [&mut idle, &mut late] {
+        let answer = get_path(connection, "/").await;
+        assert!(
+            answer.ends_with("hello") && answer.contains("connection: close"),
+            "{answer}"
+        );
+        closed(connection).await;
+    }
+    assert!(TcpStream::connect(server.address).await.is_err());
+    server.gate.add_permits(1);
+    assert!(response(&mut busy).await.ends_with("done"));
+    timeout(DEADLINE, server.ended).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -313,7 +379,8 @@ async fn slow_handshakes_hold_up_nobody_else_and_end_in_time() {
     let ca = Authority::new();
     let limits = ListenerLimits {
         handshake_timeout: Duration::from_millis(700),
-        handshakes_max: 8,
+        // A quarter of them is for one address.
+        handshakes_max: 32,
         ..ListenerLimits::default()
     };
     let (listener, client) = tls(&ca, limits).await;

@@ -4,9 +4,11 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -20,30 +22,41 @@ use tokio_rustls::client::TlsStream;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens mutual TLS connections to the server that [`super::mutual_client`] was told the name of.
-/// Cheap to clone.
+/// Cheap to clone; clones share what [`Connector::replace`] replaces.
 ///
 /// For tonic: `Endpoint::from_shared("http://10.0.0.7:9100")?.connect_with_connector_lazy(it)`. The
 /// scheme is `http`, because the connector brings the TLS and tonic's own is not compiled in.
 #[derive(Clone)]
 pub struct Connector {
-    tls: TlsConnector,
-    config: Arc<ClientConfig>,
+    config: Arc<ArcSwap<ClientConfig>>,
     name: ServerName<'static>,
+    /// Seconds since 1970; 0 before the first connection.
+    server_until: Arc<AtomicI64>,
 }
 
 impl Connector {
     pub(super) fn new(config: ClientConfig, name: ServerName<'static>) -> Self {
-        let config = Arc::new(config);
         Connector {
-            tls: TlsConnector::from(Arc::clone(&config)),
-            config,
+            config: Arc::new(ArcSwap::from_pointee(config)),
             name,
+            server_until: Arc::default(),
         }
     }
 
     /// The TLS settings; they check the server's name by themselves.
-    pub fn config(&self) -> &Arc<ClientConfig> {
-        &self.config
+    pub fn config(&self) -> Arc<ClientConfig> {
+        self.config.load_full()
+    }
+
+    /// From the next connection on, this and its clones show and demand what `other` does, which is
+    /// to have the same server's name. Connections that are open stay.
+    pub fn replace(&self, other: &Connector) {
+        self.config.store(other.config());
+    }
+
+    /// When the certificate ends that the server showed last: seconds since 1970.
+    pub fn server_not_after(&self) -> Option<i64> {
+        Some(self.server_until.load(Ordering::Relaxed)).filter(|until| *until > 0)
     }
 
     /// Connects to `address`, `host:port`, and shakes hands.
@@ -56,7 +69,13 @@ impl Connector {
         let connected = async {
             let tcp = TcpStream::connect(address).await?;
             tcp.set_nodelay(true)?;
-            self.tls.connect(self.name.clone(), tcp).await
+            let tls = TlsConnector::from(self.config());
+            let stream = tls.connect(self.name.clone(), tcp).await?;
+            let shown = stream.get_ref().1.peer_certificates();
+            let until = shown.and_then(<[_]>::first).and_then(super::not_after);
+            self.server_until
+                .store(until.unwrap_or_default(), Ordering::Relaxed);
+            Ok(stream)
         };
         tokio::time::timeout(CONNECT_TIMEOUT, connected)
             .await

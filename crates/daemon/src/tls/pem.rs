@@ -29,7 +29,7 @@ pub(super) fn identity(
     Ok((certificates(certificate)?, private_key(key)?))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
     let found = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| malformed(path, "certificate", &error))?;

@@ -21,6 +21,8 @@ use super::*;
 use crate::serve::{Listener, ListenerLimits, Peer};
 use crate::testing::{Authority, CLIENT, SERVER};
 
+mod replaced;
+
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// The names in every certificate that a peer of these tests rightly presents.
@@ -62,12 +64,18 @@ impl Called {
 }
 
 /// A tonic server as a cosigner runs it.
-async fn serve(config: Arc<ServerConfig>) -> (SocketAddr, Called) {
+async fn serve(config: ServerTls) -> (SocketAddr, Called) {
+    let (address, called, _) = serve_replaceable(config).await;
+    (address, called)
+}
+
+async fn serve_replaceable(config: ServerTls) -> (SocketAddr, Called, TlsSlot) {
     let local = "127.0.0.1:0".parse().unwrap();
     let listener = Listener::bind(local, Some(config), ListenerLimits::default())
         .await
         .unwrap();
     let (address, called) = (listener.address(), Called::default());
+    let slot = listener.tls().unwrap();
     let service = called.clone();
     tokio::spawn(async move {
         Server::builder()
@@ -75,7 +83,7 @@ async fn serve(config: Arc<ServerConfig>) -> (SocketAddr, Called) {
             .await
             .unwrap();
     });
-    (address, called)
+    (address, called, slot)
 }
 
 /// Calls the service; the innermost reason if that fails.
@@ -235,7 +243,7 @@ async fn a_wildcard_is_not_a_pattern_on_either_side() {
 
     let mut unchecked = outsider(&ca, &TLS13, Some(files));
     unchecked = Connector::new(
-        ClientConfig::clone(unchecked.config()),
+        ClientConfig::clone(&unchecked.config()),
         ServerName::try_from("b.countersign.example").unwrap(),
     );
     let error = call(address, unchecked).await.unwrap_err();
@@ -290,16 +298,16 @@ async fn a_server_that_is_not_the_configured_one_is_not_spoken_to() {
     let (certificates, key) = pem::identity(&files.certificate, &files.key).unwrap();
     let mut old = old.with_single_cert(certificates, key).unwrap();
     old.alpn_protocols = vec![b"h2".to_vec()];
-    let (address, called) = serve(Arc::new(old)).await;
+    let (address, called) = serve(ServerTls::new(old, None)).await;
     let error = call(address, client()).await.unwrap_err();
     assert!(error.contains("ProtocolVersion"), "TLS 1.2: {error}");
     assert!(called.sans().is_empty());
 }
 
 /// Connects twice with a client that would resume, and says how each handshake went.
-async fn twice(server: Arc<ServerConfig>, mut client: ClientConfig) -> Vec<Option<HandshakeKind>> {
+async fn twice(server: ServerTls, mut client: ClientConfig) -> Vec<Option<HandshakeKind>> {
     client.resumption = Resumption::in_memory_sessions(16);
-    client.alpn_protocols = server.alpn_protocols.clone();
+    client.alpn_protocols = server.config().alpn_protocols.clone();
     let connector = Connector::new(client, ServerName::try_from(COSIGNER).unwrap());
     let local = "127.0.0.1:0".parse().unwrap();
     let listener = Listener::bind(local, Some(server), ListenerLimits::default())
@@ -328,7 +336,7 @@ async fn a_session_is_never_resumed() {
     let files = ca.issue(&[COSIGNER], SERVER);
     let client = |version| {
         let own = Some(ca.issue(&[SIGNER_API], CLIENT));
-        ClientConfig::clone(outsider(&ca, version, own).config())
+        ClientConfig::clone(&outsider(&ca, version, own).config())
     };
     let full = [Some(HandshakeKind::Full); 2];
 

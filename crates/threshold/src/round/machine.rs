@@ -35,6 +35,8 @@ pub struct Round {
     phase: Phase,
     /// Where combining began, to go back to when a partial was bad.
     before_combining: Phase,
+    /// Whose partials are being combined, or were last; more may have come since.
+    combining: Vec<(Peer, ShareIndex, PartialSignature)>,
     round: u64,
     /// The highest round that anyone holds.
     highest: u64,
@@ -50,16 +52,13 @@ impl Round {
     /// Opens a round at `now`: what to do first.
     #[must_use]
     pub fn open(terms: Terms, now: Duration) -> (Self, Vec<Effect>) {
-        let members = terms
-            .members
-            .iter()
-            .map(|(peer, index)| Member::new(*peer, *index, terms.doubted.contains(peer)))
-            .collect();
+        let members = terms.members.iter().map(Member::new).collect();
         let mut round = Self {
             terms,
             members,
             phase: Phase::Waiting,
             before_combining: Phase::Waiting,
+            combining: Vec::new(),
             round: 0,
             highest: 0,
             began: now,
@@ -156,9 +155,10 @@ impl Round {
     }
 
     fn signed(&mut self, peer: Peer, partial: PartialSignature) {
-        // A member that has "signed another root" and gives a partial lies in one of the two.
+        // A member that has "signed another root" and gives a partial lies in one of the two. Of two
+        // partials the first counts: the second must not take the place of what is being combined.
         if let Some(member) = self.able(peer) {
-            member.partial = Some(partial);
+            member.partial.get_or_insert(partial);
         }
     }
 
@@ -185,14 +185,11 @@ impl Round {
     /// There is one valid partial for an index: who claimed it and gave another is suspect.
     fn combined(&mut self, effects: &mut Vec<Effect>) {
         self.phase = Phase::Done;
-        let used = self.chosen().into_iter();
-        let used: Vec<&Member> = used
-            .filter_map(|position| self.members.get(position))
-            .collect();
         let suspects = self.members.iter().filter_map(|member| {
             let partial = member.partial?;
-            let combined = used.iter().find(|other| other.index == member.index)?;
-            let differs = combined.partial != Some(partial);
+            let mut combined = self.combining.iter();
+            let (_, _, valid) = combined.find(|(_, index, _)| *index == member.index)?;
+            let differs = *valid != partial;
             differs.then_some((member.peer, member.index, partial))
         });
         let suspects: Vec<_> = suspects.collect();
@@ -207,15 +204,13 @@ impl Round {
             return;
         }
         self.phase = self.before_combining;
-        let used = self.chosen();
-        let mut liars = Vec::new();
-        for position in used {
-            if let Some(member) = self.members.get_mut(position)
-                && indices.contains(&member.index)
-            {
+        let named = self.combining.iter();
+        let named = named.filter(|(_, index, _)| indices.contains(index));
+        let liars: Vec<Peer> = named.map(|(peer, _, _)| *peer).collect();
+        for member in &mut self.members {
+            if liars.contains(&member.peer) {
                 member.partial = None;
                 member.standing = Standing::Blamed;
-                liars.push(member.peer);
             }
         }
         if liars.is_empty() {
@@ -325,26 +320,31 @@ impl Round {
         }
     }
 
-    /// Asks so many that a threshold of answers is on its way, counting none that is overdue.
+    /// Asks so many that a threshold of answers is on its way, counting none that is late.
     fn ask_to_sign(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         let mut coming = self.holding();
         let asked = self.members.iter().filter(|member| {
-            let at = member.stage.sign_asked_at();
-            member.can_sign() && at.is_some_and(|at| !self.overdue(at, now))
+            let is_asked = matches!(member.stage, Stage::SignAsked { .. });
+            member.can_sign() && is_asked && !member.sounded && !member.is_late(now)
         });
         coming.extend(asked.map(|member| member.index));
-        let mut to = Vec::new();
-        while coming.len() < self.terms.threshold {
-            let Some(index) = self.next_spare(&coming) else {
-                break;
-            };
+        let mut wanted = BTreeSet::new();
+        while coming.len() < self.terms.threshold
+            && let Some(index) = self.next_spare(&coming)
+        {
             coming.insert(index);
-            for member in &mut self.members {
-                let ready = matches!(member.stage, Stage::Promised { .. } | Stage::Idle);
-                if member.index == index && ready && member.standing == Standing::Able {
-                    member.stage = Stage::SignAsked { at: now };
-                    to.push(member.peer);
-                }
+            wanted.insert(index);
+        }
+        let mut to = Vec::new();
+        for member in &mut self.members {
+            let is_ready = match self.terms.mode {
+                Mode::Promised => matches!(member.stage, Stage::Promised { .. }),
+                Mode::Direct => member.stage == Stage::Idle,
+            };
+            let is_wanted = member.sounded || wanted.contains(&member.index);
+            if member.can_sign() && is_ready && is_wanted {
+                member.stage = Stage::SignAsked { at: now };
+                to.push(member.peer);
             }
         }
         if !to.is_empty() {
@@ -368,8 +368,8 @@ impl Round {
         }
     }
 
-    /// The next member to ask: who promised first, or whom the caller called the fastest. Those that
-    /// are doubted come last.
+    /// The next member to ask: who promised first, or whom the caller called the fastest. Those in
+    /// reserve come last.
     fn next_spare(&self, coming: &BTreeSet<ShareIndex>) -> Option<ShareIndex> {
         let spares = self.members.iter().filter(|member| {
             member.standing == Standing::Able
@@ -378,16 +378,16 @@ impl Round {
         });
         let ready = spares.filter_map(|member| match (&member.stage, self.terms.mode) {
             (Stage::Promised { order }, Mode::Promised) => {
-                Some((member.doubted, *order, member.index))
+                Some((member.reserve, *order, member.index))
             }
-            (Stage::Idle, Mode::Direct) => Some((member.doubted, 0, member.index)),
+            (Stage::Idle, Mode::Direct) => Some((member.reserve, 0, member.index)),
             (Stage::Idle, Mode::Promised)
             | (Stage::Promised { .. }, Mode::Direct)
             | (Stage::PromiseAsked { .. } | Stage::SignAsked { .. }, _)
             | (Stage::Outbid | Stage::Failed(_), _) => None,
         });
         ready
-            .min_by_key(|(doubted, order, _)| (*doubted, *order))
+            .min_by_key(|(reserve, order, _)| (*reserve, *order))
             .map(|(_, _, index)| index)
     }
 
@@ -396,7 +396,10 @@ impl Round {
         self.phase = Phase::Combining;
         let chosen = self.chosen().into_iter();
         let members = chosen.filter_map(|position| self.members.get(position));
-        let partials = members.filter_map(|member| Some((member.index, member.partial?)));
+        let partials = members.filter_map(|m| Some((m.peer, m.index, m.partial?)));
+        self.combining = partials.collect();
+        let partials = self.combining.iter();
+        let partials = partials.map(|(_, index, partial)| (*index, *partial));
         effects.push(Effect::Combine(partials.collect()));
     }
 

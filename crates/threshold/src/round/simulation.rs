@@ -187,27 +187,25 @@ impl World {
     }
 
     fn begin(&mut self, whose: usize) {
-        let mut members: Vec<(Peer, ShareIndex)> = (0..self.setting.n)
-            .map(|peer| {
-                (
-                    Peer(peer),
-                    ShareIndex::new(u64::try_from(peer).unwrap() + 1).unwrap(),
-                )
+        let mut members: Vec<Invited> = (0..self.setting.n)
+            .map(|peer| Invited {
+                peer: Peer(peer),
+                index: ShareIndex::new(u64::try_from(peer).unwrap() + 1).unwrap(),
+                promise_within: Duration::from_millis(5 + self.chance.below(60)),
+                sign_within: Duration::from_millis(5 + self.chance.below(60)),
+                reserve: self.chance.percent(10),
+                sounded: self.chance.percent(10),
             })
             .collect();
         let turn = usize::try_from(self.chance.below(64)).unwrap() % members.len();
         members.rotate_left(turn);
-        let all = members.iter().map(|(peer, _)| *peer);
-        let doubted = all.filter(|_| self.chance.percent(10)).collect();
         let terms = Terms {
-            doubted,
             root: self.coordinators[whose].root,
             mode: Mode::Promised,
             threshold: self.setting.t,
             size: self.setting.n,
             members,
             deadline: self.now + DEADLINE,
-            hedge: Duration::from_millis(30),
         };
         let (round, effects) = Round::open(terms, self.now);
         self.coordinators[whose].epoch += 1;

@@ -1,6 +1,7 @@
 //! The rules of agreement.md one by one. Times are in milliseconds.
 
 mod bench;
+mod faulty;
 mod mixes;
 
 use super::*;
@@ -116,7 +117,7 @@ fn promises_that_come_while_waiting_are_used() {
     assert!(bench.asked_to_sign().is_empty());
     bench.promise(31, 2, 2, None);
     bench.promise(31, 1, 2, None);
-    assert_eq!(bench.asked_to_sign(), [2, 1]);
+    assert_eq!(bench.asked_to_sign(), [1, 2]);
 }
 
 #[test]
@@ -261,6 +262,105 @@ fn direct_rounds_ask_the_fastest_and_hedge_on_delay_and_failure() {
     assert_eq!(bench.combined(), [1, 3, 4]);
 }
 
+/// Members that are late after so many milliseconds each.
+fn paced(within: &[u64]) -> Vec<Invited> {
+    let paces = within.iter().enumerate();
+    let members = paces.map(|(peer, within)| Invited {
+        promise_within: ms(*within),
+        sign_within: ms(*within),
+        ..invited(peer)
+    });
+    members.collect()
+}
+
+#[test]
+fn each_member_is_late_after_a_time_of_its_own_and_replaced_by_another_each_time() {
+    for mode in [Mode::Direct, Mode::Promised] {
+        let mut bench = open_inviting(mode, 3, 7, paced(&[30, 10, 10, 20, 90, 90, 90]));
+        for peer in 0..7 {
+            if mode == Mode::Promised {
+                bench.promise(0, peer, 0, None);
+            }
+        }
+        assert_eq!(bench.asked_to_sign(), [0, 1, 2]);
+        let woken = |effect: &Effect| matches!(effect, Effect::WakeAt(at) if *at == ms(10));
+        assert!(bench.effects.iter().any(woken));
+        bench.tell(9, Event::Woken);
+        assert!(bench.asked_to_sign().is_empty());
+        bench.tell(10, Event::Woken);
+        assert_eq!(bench.asked_to_sign(), [3, 4], "two are late: two are asked");
+        bench.tell(29, Event::Woken);
+        assert!(bench.asked_to_sign().is_empty());
+        // At 30 ms both the first and the one that was asked in another's place are late.
+        bench.tell(30, Event::Woken);
+        assert_eq!(bench.asked_to_sign(), [5, 6]);
+        bench.tell(1_000, Event::Woken);
+        assert!(bench.asked_to_sign().is_empty(), "nobody twice");
+        for peer in [1, 2, 0] {
+            bench.sign(1_001, peer);
+        }
+        assert_eq!(bench.combined(), [1, 2, 3], "late is not too late");
+    }
+}
+
+#[test]
+fn who_is_sounded_is_asked_as_well_and_not_counted_on() {
+    for mode in [Mode::Direct, Mode::Promised] {
+        let mut members = paced(&[50; 5]);
+        members[3].sounded = true;
+        members[3].reserve = true;
+        let mut bench = open_inviting(mode, 3, 5, members);
+        for peer in 0..5 {
+            if mode == Mode::Promised {
+                bench.promise(0, peer, 0, None);
+            }
+        }
+        assert_eq!(bench.asked_to_sign(), [0, 1, 2, 3]);
+        bench.fail(1, 0, 0, FailureReason::Unreachable);
+        assert_eq!(bench.asked_to_sign(), [4]);
+        bench.sign(2, 1);
+        bench.sign(2, 3);
+        bench.sign(2, 2);
+        assert_eq!(bench.combined(), [2, 3, 4], "its answer counts");
+    }
+}
+
+#[test]
+fn what_comes_while_it_is_combined_neither_shields_a_liar_nor_accuses_another() {
+    let mut bench = open(Mode::Direct, 3, 5);
+    bench.fail(1, 0, 0, FailureReason::TimedOut);
+    for peer in [1, 2, 3] {
+        bench.sign(2, peer);
+    }
+    assert_eq!(bench.combined(), [2, 3, 4]);
+    // A late partial of a member that stands before them, and a second one of the liar.
+    bench.sign(3, 0);
+    let partial = partial(9);
+    let peer = Peer(3);
+    bench.tell(3, Event::Signed { peer, partial });
+    bench.tell(4, Event::Blamed(vec![index(4)]));
+    assert!(bench.effects.contains(&Effect::Blame(vec![Peer(3)])));
+    assert_eq!(bench.combined(), [1, 2, 3]);
+    bench.sign(5, 4);
+    bench.tell(6, Event::Combined);
+    assert!(bench.round.is_done());
+    let suspects = |effect: &Effect| matches!(effect, Effect::Suspect(_));
+    assert!(!bench.effects.iter().any(suspects));
+}
+
+#[test]
+fn with_fewer_than_a_threshold_left_after_blame_the_rest_is_heard_and_no_more() {
+    let mut bench = open(Mode::Direct, 3, 4);
+    bench.asked_to_sign();
+    for peer in 0..3 {
+        bench.sign(1, peer);
+    }
+    bench.tell(2, Event::Blamed(vec![index(1), index(2)]));
+    assert_eq!(bench.verdict(), None, "the fourth may tell why");
+    bench.tell(2 + HEDGE, Event::Woken);
+    assert_eq!(bench.unavailable(), Some(FailureReason::Faulty));
+}
+
 #[test]
 fn failed_members_are_asked_again_after_a_pause() {
     let mut bench = open(Mode::Direct, 2, 2);
@@ -332,10 +432,10 @@ fn those_that_are_doubted_are_asked_last_but_not_waited_for() {
     assert_eq!(prompt.asked_to_sign(), [1, 2, 3]);
     let mut slow = promised();
     slow.tell(HEDGE, Event::Woken);
-    assert_eq!(slow.asked_to_sign(), [1, 2, 0]);
+    assert_eq!(slow.asked_to_sign(), [0, 1, 2]);
     let mut failing = promised();
     failing.fail(2, 3, 0, FailureReason::Unreachable);
-    assert_eq!(failing.asked_to_sign(), [1, 2, 0]);
+    assert_eq!(failing.asked_to_sign(), [0, 1, 2]);
 }
 
 #[test]

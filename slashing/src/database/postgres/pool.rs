@@ -31,8 +31,9 @@ impl Pool {
             known,
             refusal: Arc::clone(&refusal),
         };
+        // A connection whose server was lost on the way looks open until it is asked something.
         let recycle = ManagerConfig {
-            recycling_method: RecyclingMethod::Fast,
+            recycling_method: RecyclingMethod::Verified,
         };
         let pool = deadpool_postgres::Pool::builder(Manager::from_connect(
             Config::new(),

@@ -64,6 +64,10 @@ fn malformed_files() -> Vec<(String, &'static str)> {
             "signed_blocks[0]: missing field `slot`",
         ),
         (
+            changed(|section| section["signed_blocks"][0] = json!(["5", null, null, null])),
+            "signed_blocks[0]: invalid type: sequence, expected an object",
+        ),
+        (
             changed(|section| section["signed_blocks"] = json!({})),
             "expected an array of entries",
         ),

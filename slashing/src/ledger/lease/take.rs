@@ -1,29 +1,26 @@
 //! Taking the lease: at a start, and again when the ledger of a running process was put back.
 
 use std::{
-    future::Future,
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
 use parking_lot::{Mutex, RwLock};
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{
     Lease, Opening, Origin, Quarantine, State,
     quarantine::{Raising, Unraisable, raising},
 };
 use crate::{
-    anchor::{Anchor, AnchorError, Found, Highest, Holder, now_s},
+    anchor::{Anchor, AnchorError, Found, Highest, Holder},
     database::{Database, DatabaseError},
     ledger::{
         columns::{Corrupt, to_column},
         session::Session,
         standing::{Doubt, Standing},
     },
+    machine::Machine,
     rules,
 };
 
@@ -99,11 +96,10 @@ pub(in crate::ledger) async fn open(
     database: &Database,
     opening: &Opening,
 ) -> Result<(Arc<Lease>, Session), OpenError> {
-    let path = opening.anchor.clone();
-    let mut anchor = blocking(move || Anchor::open(&path)).await?;
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| OpenError::Randomness(error.to_string()))?;
-    let holder = Holder(bytes);
+    let machine = database.machine();
+    let mut anchor = machine.open_anchor(opening.anchor.clone()).await?;
+    let fresh = machine.fresh();
+    let holder = Holder(fresh.map_err(|error| OpenError::Randomness(error.to_string()))?);
     let began = Instant::now();
     let mut watch = Watch {
         since: began,
@@ -132,10 +128,10 @@ pub(in crate::ledger) async fn open(
         }
         let doubt = match opening.origin {
             Origin::Restored => Some(Doubt::Told),
-            Origin::AsLeft => seen.doubt(&anchor, now_s()),
+            Origin::AsLeft => seen.doubt(&anchor, anchor.now_s()),
         };
         if opening.origin == Origin::AsLeft && doubt.is_some() {
-            plausible(&anchor, now_s())?;
+            plausible(&anchor)?;
         }
         let raising = doubt
             .map(|doubt| raising(&doubt, anchor.found(), (opening.time)()))
@@ -144,10 +140,10 @@ pub(in crate::ledger) async fn open(
             commits: counted(&anchor).max(seen.commits).saturating_add(STEP),
             seen,
             holder,
-            name: name(),
+            name: machine.name(),
             raising,
         };
-        anchor = announce(anchor, &taking).await?;
+        anchor = announce(&machine, anchor, &taking).await?;
         match session.take(&taking).await {
             Ok(true) => {
                 let lease = established(database, opening, anchor, &taking).await?;
@@ -200,11 +196,11 @@ impl Watch {
 
 /// Ratchets that are raised by a clock that is wrong stay there: a clock that has run far ahead of
 /// the anchor needs an operator's word.
-fn plausible(anchor: &Anchor, now_s: u64) -> Result<(), OpenError> {
+fn plausible(anchor: &Anchor) -> Result<(), OpenError> {
     let Found::Mark(mark) = anchor.found() else {
         return Ok(());
     };
-    let away = Duration::from_secs(now_s.saturating_sub(mark.alive_at_s));
+    let away = Duration::from_secs(anchor.now_s().saturating_sub(mark.alive_at_s));
     match away > AWAY_MAX {
         true => Err(OpenError::Implausible(away)),
         false => Ok(()),
@@ -248,17 +244,21 @@ async fn current(
 }
 
 /// Writes into the anchor who is about to hold, so that a crash in between is no doubt.
-async fn announce(anchor: Anchor, taking: &Taking) -> Result<Anchor, OpenError> {
+async fn announce(machine: &Machine, anchor: Anchor, taking: &Taking) -> Result<Anchor, OpenError> {
     let (ledger_id, holder, commits) = (taking.seen.ledger_id, taking.holder, taking.seen.commits);
-    let in_doubt = taking.raising.is_some();
-    let written = blocking(move || {
+    let (in_doubt, before) = (taking.raising.is_some(), taking.seen.holder);
+    let written = machine.write(move || {
         let mut anchor = anchor;
         match anchor.found().clone() {
             Found::Mark(mut mark) => {
+                if let Some(before) = before.filter(|before| mark.next == Some(*before)) {
+                    // A start that took the ledger and ended before it could say so here.
+                    mark.holder = before;
+                }
                 mark.next = Some(holder);
                 if !in_doubt {
                     // What made a doubt must make it again, should this start end here.
-                    mark.alive_at_s = now_s();
+                    mark.alive_at_s = anchor.now_s();
                 }
                 anchor.write(mark)?;
             }
@@ -288,11 +288,12 @@ async fn established(
     let mut mark = anchor.mark(taking.seen.ledger_id, taking.holder, taking.commits);
     mark.server = taking.seen.server;
     mark.highest = highest;
-    let anchor = blocking(move || {
+    let machine = database.machine();
+    let written = machine.write(move || {
         let mut anchor = anchor;
         anchor.write(mark).map(|()| anchor)
-    })
-    .await?;
+    });
+    let anchor = written.await?;
     database.known().at_least(taking.commits);
     let earlier = || {
         taking.seen.quarantined_until.map(|until| Quarantine {
@@ -318,6 +319,7 @@ async fn established(
         name: taking.name.clone(),
         time: Arc::clone(&opening.time),
         rule: rules::decide,
+        machine,
         anchor: Arc::new(Mutex::new(anchor)),
         state: RwLock::new(state),
         known: database.known().clone(),
@@ -330,21 +332,4 @@ fn counted(anchor: &Anchor) -> u64 {
         Found::Mark(mark) => mark.commits,
         Found::Nothing | Found::Damaged => 0,
     }
-}
-
-/// Host and process, for people.
-fn name() -> String {
-    let host = rustix::system::uname();
-    format!(
-        "{}:{}",
-        host.nodename().to_string_lossy(),
-        std::process::id()
-    )
-}
-
-fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, AnchorError> + Send + 'static,
-) -> impl Future<Output = Result<T, AnchorError>> {
-    let running = spawn_blocking(work);
-    async { running.await.unwrap_or(Err(AnchorError::Stopping)) }
 }

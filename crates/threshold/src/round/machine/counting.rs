@@ -17,10 +17,6 @@ fn distinct<'a>(members: impl Iterator<Item = &'a Member>) -> BTreeSet<ShareInde
 }
 
 impl Round {
-    pub(super) fn overdue(&self, at: Duration, now: Duration) -> bool {
-        now >= at.saturating_add(self.terms.hedge)
-    }
-
     pub(super) fn sign_window_open(&self, now: Duration) -> bool {
         self.terms.mode == Mode::Direct || now < self.began.saturating_add(SIGN_WINDOW)
     }
@@ -49,13 +45,13 @@ impl Round {
     }
 
     /// Whether a threshold has promised. While others may still do so promptly, promises of those
-    /// that are doubted do not count: what is signed with them may have to be signed again.
+    /// in reserve do not count: what is signed with them may take longer, or have to be signed again.
     pub(super) fn enough_promised(&self, now: Duration) -> bool {
-        let others_may = self.members.iter().any(|member| {
-            let at = member.stage.asked_at();
-            !member.doubted && member.can_sign() && at.is_some_and(|at| !self.overdue(at, now))
-        });
-        self.free(|member| !others_may || !member.doubted) >= self.terms.threshold
+        let others_may = self
+            .members
+            .iter()
+            .any(|member| !member.reserve && member.can_sign() && member.is_prompt(now));
+        self.free(|member| !others_may || !member.reserve) >= self.terms.threshold
     }
 
     /// Whether this ballot cannot, or most likely will not, bring a threshold of partials.
@@ -68,10 +64,9 @@ impl Round {
         let mut another_ballot_may_help = false;
         let open = self.sign_window_open(now);
         for member in self.members.iter().filter(|member| member.can_sign()) {
-            let asked = match member.stage {
-                Stage::PromiseAsked { at } if open => Some(at),
-                Stage::SignAsked { at } => Some(at),
-                Stage::Promised { .. } | Stage::Idle if open => None,
+            match member.stage {
+                Stage::SignAsked { .. } => {}
+                Stage::PromiseAsked { .. } | Stage::Promised { .. } | Stage::Idle if open => {}
                 // It would say the same again: no reason to give up those that are merely slow.
                 Stage::Failed(ref failure) if failure.reason.lasts() => continue,
                 Stage::Outbid
@@ -82,9 +77,9 @@ impl Round {
                     another_ballot_may_help = true;
                     continue;
                 }
-            };
+            }
             possible.insert(member.index);
-            if asked.is_none_or(|at| !self.overdue(at, now)) {
+            if !member.is_late(now) {
                 prompt.insert(member.index);
             }
         }
@@ -119,11 +114,9 @@ impl Round {
 
     /// Whether somebody has not answered, and was not late, nor kept from signing, before.
     fn is_any_prompt(&self, now: Duration) -> bool {
-        self.members.iter().any(|member| {
-            let at = member.stage.asked_at();
-            let is_late = at.is_some_and(|at| self.overdue(at, now));
-            member.is_awaited() && member.before.is_none() && !is_late
-        })
+        self.members
+            .iter()
+            .any(|member| member.is_awaited() && member.before.is_none() && !member.is_late(now))
     }
 
     /// Whether those that have not answered may still make it a refusal.

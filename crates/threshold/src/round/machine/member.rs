@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     PartialSignature, ShareIndex,
-    round::{Failure, FailureReason, Peer, Refusal, RefusalReason},
+    round::{Failure, FailureReason, Invited, Peer, Refusal, RefusalReason},
 };
 
 /// What a member has become for good.
@@ -27,24 +27,6 @@ pub(super) enum Stage {
     Failed(Failure),
 }
 
-impl Stage {
-    /// Since when a promise or a signature is being waited for.
-    pub(super) const fn asked_at(&self) -> Option<Duration> {
-        match self {
-            Self::PromiseAsked { at } | Self::SignAsked { at } => Some(*at),
-            Self::Idle | Self::Promised { .. } | Self::Outbid | Self::Failed(_) => None,
-        }
-    }
-
-    pub(super) const fn sign_asked_at(&self) -> Option<Duration> {
-        if let Self::SignAsked { at } = self {
-            Some(*at)
-        } else {
-            None
-        }
-    }
-}
-
 #[derive(Debug, Clone)]
 pub(super) struct Member {
     pub(super) peer: Peer,
@@ -52,27 +34,51 @@ pub(super) struct Member {
     pub(super) standing: Standing,
     pub(super) stage: Stage,
     pub(super) partial: Option<PartialSignature>,
-    pub(super) doubted: bool,
+    pub(super) reserve: bool,
+    pub(super) sounded: bool,
+    promise_within: Duration,
+    sign_within: Duration,
     /// What kept it from signing in the ballots before, while it has not answered the present one.
     pub(super) before: Option<FailureReason>,
 }
 
 impl Member {
-    pub(super) const fn new(peer: Peer, index: ShareIndex, doubted: bool) -> Self {
+    pub(super) const fn new(invited: &Invited) -> Self {
         Self {
-            peer,
-            index,
+            peer: invited.peer,
+            index: invited.index,
             standing: Standing::Able,
             stage: Stage::Idle,
             partial: None,
-            doubted,
+            reserve: invited.reserve,
+            sounded: invited.sounded,
+            promise_within: invited.promise_within,
+            sign_within: invited.sign_within,
             before: None,
         }
     }
 
+    /// From when on what is being waited for is late.
+    pub(super) const fn late_at(&self) -> Option<Duration> {
+        match self.stage {
+            Stage::PromiseAsked { at } => Some(at.saturating_add(self.promise_within)),
+            Stage::SignAsked { at } => Some(at.saturating_add(self.sign_within)),
+            Stage::Idle | Stage::Promised { .. } | Stage::Outbid | Stage::Failed(_) => None,
+        }
+    }
+
+    pub(super) fn is_late(&self, now: Duration) -> bool {
+        self.late_at().is_some_and(|at| now >= at)
+    }
+
+    /// Whether an answer is being waited for that is not late.
+    pub(super) fn is_prompt(&self, now: Duration) -> bool {
+        self.late_at().is_some_and(|at| now < at)
+    }
+
     /// Whether it was, or will be, asked in this ballot, and may still say anything.
     pub(super) fn is_awaited(&self) -> bool {
-        self.can_sign() && (self.stage.asked_at().is_some() || self.stage == Stage::Idle)
+        self.can_sign() && (self.late_at().is_some() || self.stage == Stage::Idle)
     }
 
     /// What keeps it from signing in this ballot; who has not answered may be late.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Phase, Round, member::Stage};
+use super::{
+    Phase, Round,
+    member::{Member, Stage},
+};
 use crate::round::{Effect, SIGN_WINDOW};
 
 /// After being outbid, wait at least between these two.
@@ -52,12 +55,8 @@ impl Round {
 
     pub(super) fn set_wake(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         let window_end = self.began.saturating_add(SIGN_WINDOW);
-        let asked = self
-            .members
-            .iter()
-            .filter_map(|member| member.stage.asked_at());
-        let overdue = asked.map(|at| at.saturating_add(self.terms.hedge));
-        let moments = overdue.chain([window_end, self.terms.deadline]);
+        let late = self.members.iter().filter_map(Member::late_at);
+        let moments = late.chain([window_end, self.terms.deadline]);
         let next = moments
             .filter(|at| *at > now)
             .min()

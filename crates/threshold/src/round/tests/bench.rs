@@ -39,19 +39,39 @@ pub(super) fn open_doubting(
     claims: &[u64],
     doubted: &[usize],
 ) -> Bench {
-    let members = claims
-        .iter()
-        .enumerate()
-        .map(|(peer, claim)| (Peer(peer), index(*claim)));
+    let members = claims.iter().enumerate().map(|(peer, claim)| Invited {
+        index: index(*claim),
+        reserve: doubted.contains(&peer),
+        ..invited(peer)
+    });
+    open_inviting(mode, threshold, size, members.collect())
+}
+
+/// A member with an index of its own and the usual hedge.
+pub(super) fn invited(peer: usize) -> Invited {
+    Invited {
+        peer: Peer(peer),
+        index: index(u64::try_from(peer).unwrap() + 1),
+        promise_within: ms(HEDGE),
+        sign_within: ms(HEDGE),
+        reserve: false,
+        sounded: false,
+    }
+}
+
+pub(super) fn open_inviting(
+    mode: Mode,
+    threshold: usize,
+    size: usize,
+    members: Vec<Invited>,
+) -> Bench {
     let terms = Terms {
         root: MINE,
         mode,
         threshold,
         size,
-        members: members.collect(),
-        doubted: doubted.iter().copied().map(Peer).collect(),
+        members,
         deadline: ms(DEADLINE),
-        hedge: ms(HEDGE),
     };
     let (round, effects) = Round::open(terms, ms(0));
     Bench { round, effects }

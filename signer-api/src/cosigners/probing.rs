@@ -1,0 +1,117 @@
+//! Who fails repeatedly is probed, not asked.
+//!
+//! A cosigner is out while its status is not heard, or when so many calls in a row failed. The status
+//! poll probes the former, one call in a while the latter, which nobody waits for; the first good
+//! answer brings it back. Where the others are too few it is asked all the same.
+
+use std::collections::BTreeSet;
+
+use parking_lot::Mutex;
+use threshold::{ShareIndex, round::FailureReason, round::Peer};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::{
+    Cosigners, Health,
+    lane::{Ask, Ticket},
+    latency::Work,
+    link::Link,
+};
+
+/// So many calls in a row that fail, and a cosigner is out.
+const FAILURES_MAX: u32 = 3;
+
+/// Calls in a row that had no answer, or none that could be understood.
+#[derive(Default)]
+pub(super) struct Failures(Mutex<Streak>);
+
+#[derive(Default)]
+struct Streak {
+    count: u32,
+    last: String,
+}
+
+impl Streak {
+    const fn is_out(&self) -> bool {
+        self.count >= FAILURES_MAX
+    }
+}
+
+impl Link {
+    pub(super) fn call_failed(&self, why: &str) {
+        let mut streak = self.failures().0.lock();
+        let was_out = streak.is_out();
+        streak.count = streak.count.saturating_add(1);
+        why.clone_into(&mut streak.last);
+        if streak.is_out() && !was_out {
+            warn!(cosigner = %self.san(), why, "a cosigner fails repeatedly: it is probed, not asked");
+        }
+        drop(streak);
+        self.show_whether_asked();
+    }
+
+    pub(super) fn call_answered(&self) {
+        let streak = std::mem::take(&mut *self.failures().0.lock());
+        if streak.is_out() {
+            info!(cosigner = %self.san(), "a cosigner is asked again");
+        }
+        self.show_whether_asked();
+    }
+
+    /// Whether it is asked before it is the last resort.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.answers() && !self.failures().0.lock().is_out()
+    }
+
+    /// What calls to it fail of, if so many did that it is probed, not asked.
+    pub(crate) fn failing(&self) -> Option<String> {
+        let streak = self.failures().0.lock();
+        let (count, last) = (streak.count, &streak.last);
+        let why =
+            || format!("is probed, not asked: {count} calls in a row failed, the last: {last}");
+        streak.is_out().then(why)
+    }
+
+    pub(super) fn show_whether_asked(&self) {
+        let is_absent = matches!(self.health(), Health::Absent(_));
+        let is_out = is_absent || self.failures().0.lock().is_out();
+        self.metrics().asked(self.san(), !is_out);
+    }
+
+    /// Whether one call that nobody waits for shall tell now how it does.
+    pub(super) fn is_to_be_sounded(&self, work: Work, now: Instant) -> bool {
+        // A connection that may be dead is the status poll's matter.
+        self.answers() && self.latency().sound(work, now)
+    }
+
+    /// Answers for it that it is not asked.
+    pub(crate) fn pass_over(&self, ask: Ask) {
+        let why = "is probed, not asked: it failed repeatedly".to_owned();
+        Ticket::new(self.peer(), ask).fail(FailureReason::Unreachable, why);
+    }
+}
+
+impl Cosigners {
+    /// Of `peers`, those that are passed over: they fail repeatedly, and the others are enough.
+    pub(crate) fn passed_over(
+        &self,
+        peers: &[Peer],
+        members: &[(Peer, ShareIndex)],
+        threshold: usize,
+    ) -> BTreeSet<Peer> {
+        let is_asked = |peer: &Peer| self.link(*peer).is_some_and(|link| link.is_asked());
+        let (asked, out): (BTreeSet<Peer>, BTreeSet<Peer>) =
+            peers.iter().copied().partition(is_asked);
+        let others = members.iter().filter(|(peer, _)| asked.contains(peer));
+        let others: BTreeSet<ShareIndex> = others.map(|(_, index)| *index).collect();
+        if others.len() < threshold {
+            return BTreeSet::new();
+        }
+        let now = Instant::now();
+        let is_probed = |peer: &Peer| {
+            self.link(*peer)
+                .is_some_and(|link| link.is_to_be_sounded(Work::Promise, now))
+        };
+        out.into_iter().filter(|peer| !is_probed(peer)).collect()
+    }
+}

@@ -1,0 +1,121 @@
+//! Whom to ask first, and after how long another: by what was measured lately.
+
+use std::time::Duration;
+
+use threshold::{
+    ShareIndex,
+    round::{Invited, Mode, Peer},
+};
+use tokio::time::Instant;
+
+use super::{
+    Cosigners,
+    latency::{Usual, Work},
+    link::Link,
+};
+
+/// What someone of whom too little is known is taken to need for 19 calls of 20.
+const USUAL_DEFAULT: Duration = Duration::from_millis(50);
+/// A signature is late after its cosigner's usual time, but not before and not after these.
+const SIGN_WITHIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(300));
+/// The same for a promise. All are asked for one at once: to be late costs a ballot, not a hedge.
+const PROMISE_WITHIN: (Duration, Duration) =
+    (Duration::from_millis(50), Duration::from_millis(300));
+/// Nobody is given more time than so many times what is usual of the slowest that is needed.
+const OTHERS_FACTOR: u32 = 2;
+
+/// What is known of one member.
+struct Known<'a> {
+    link: Option<&'a Link>,
+    peer: Peer,
+    index: ShareIndex,
+    promises: Option<Usual>,
+    signs: Option<Usual>,
+}
+
+impl Cosigners {
+    /// The members, the fastest first; those that are better not asked, last.
+    pub(crate) fn invite(
+        &self,
+        members: &[(Peer, ShareIndex)],
+        threshold: usize,
+        mode: Mode,
+    ) -> Vec<Invited> {
+        let now = Instant::now();
+        let work = match mode {
+            Mode::Promised => Work::Commit,
+            Mode::Direct => Work::Sign,
+        };
+        let members = members.iter().map(|(peer, index)| {
+            let link = self.link(*peer).map(|link| &**link);
+            let usual = |work| link.and_then(|link| link.latency().usual(work, now));
+            Known {
+                link,
+                peer: *peer,
+                index: *index,
+                promises: usual(Work::Promise),
+                signs: usual(work),
+            }
+        });
+        let mut members: Vec<Known<'_>> = members.collect();
+        let promise_most = most(
+            members.iter().map(|m| m.promises),
+            threshold,
+            PROMISE_WITHIN,
+        );
+        let sign_most = most(members.iter().map(|m| m.signs), threshold, SIGN_WITHIN);
+        let is_reserve = |known: &Known<'_>| {
+            let silent = |link: &Link, work, most| link.latency().silent_for(work, now) > most;
+            known.signs.is_some_and(|usual| usual.median > sign_most)
+                || known.link.is_none_or(|link| {
+                    !link.is_asked()
+                        || link.is_doubted()
+                        || silent(link, work, sign_most)
+                        || mode == Mode::Promised && silent(link, Work::Promise, promise_most)
+                })
+        };
+        members.sort_by_cached_key(|known| {
+            let median = known.signs.map(|usual| usual.median);
+            (is_reserve(known), median.is_none(), median)
+        });
+        let mut sounding = true;
+        let members = members.iter().enumerate();
+        let invited = members.map(|(position, known)| {
+            let is_first = position < threshold;
+            let sounded = sounding
+                && !is_first
+                && known
+                    .link
+                    .is_some_and(|link| link.is_to_be_sounded(work, now));
+            // One at a time: a duty costs one call more at most.
+            sounding &= !sounded;
+            Invited {
+                peer: known.peer,
+                index: known.index,
+                promise_within: p95(known.promises).clamp(PROMISE_WITHIN.0, promise_most),
+                sign_within: p95(known.signs).clamp(SIGN_WITHIN.0, sign_most),
+                reserve: is_reserve(known),
+                sounded,
+            }
+        });
+        invited.collect()
+    }
+}
+
+fn p95(usual: Option<Usual>) -> Duration {
+    usual.and_then(|usual| usual.p95).unwrap_or(USUAL_DEFAULT)
+}
+
+/// The most that anybody is given: one that is always slow shall not be waited for as long as it
+/// always takes.
+fn most(
+    usual: impl Iterator<Item = Option<Usual>>,
+    threshold: usize,
+    (least, most): (Duration, Duration),
+) -> Duration {
+    let mut all: Vec<Duration> = usual.map(p95).collect();
+    all.sort_unstable();
+    let needed = all.get(threshold.saturating_sub(1)).copied();
+    let others = needed.unwrap_or(most).saturating_mul(OTHERS_FACTOR);
+    others.clamp(least, most)
+}

@@ -1,0 +1,165 @@
+//! In which order cosigners are asked, and when another, of what was measured.
+
+use threshold::{ShareIndex, round::Invited};
+
+use super::*;
+use crate::cosigners::latency::{Ended, Work};
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// Four cosigners that are heard, and what they are said to have taken.
+struct Setting {
+    peers: Peers,
+    cosigners: Cosigners,
+}
+
+impl Setting {
+    async fn new() -> Self {
+        let peers = Peers::start(3, 4, 1).await;
+        let cosigners = Cosigners::open(&peers.config, &metrics().0).unwrap();
+        for link in cosigners.links() {
+            eventually("it is heard", || link.health().is_ready()).await;
+        }
+        Self { peers, cosigners }
+    }
+
+    fn measured(&self, position: usize, work: Work, milliseconds: u64) {
+        let latency = self.cosigners.links()[position].latency();
+        for _ in 0..20 {
+            let now = Instant::now();
+            latency.began(work, now);
+            latency.ended(work, now, Ended::Answered(ms(milliseconds)));
+        }
+    }
+
+    fn invite(&self, mode: Mode) -> Vec<Invited> {
+        let members = (0..self.peers.peers.len()).map(|position| {
+            let index = u64::try_from(position).unwrap() + 1;
+            (Peer(position), ShareIndex::new(index).unwrap())
+        });
+        self.cosigners.invite(&members.collect::<Vec<_>>(), 3, mode)
+    }
+
+    fn order(&self, mode: Mode) -> Vec<usize> {
+        self.invite(mode).iter().map(|m| m.peer.0).collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_fastest_come_first_and_each_is_late_after_a_time_of_its_own() {
+    // What each takes, who comes in which order, and when each is late.
+    let rows = [
+        ([40, 20, 30, 60], [1, 2, 0, 3], [20, 30, 40, 60], 0),
+        // Nobody is given less than what a busy machine needs at least, nor more than a limit.
+        ([1, 2, 3, 4], [0, 1, 2, 3], [10, 10, 10, 10], 0),
+        ([900, 800, 700, 600], [3, 2, 1, 0], [300, 300, 300, 300], 4),
+        // Nor more than twice what the third takes: the fourth would be waited for in vain.
+        ([20, 500, 30, 25], [0, 3, 2, 1], [20, 25, 30, 60], 1),
+    ];
+    for (mode, work) in [(Mode::Direct, Work::Sign), (Mode::Promised, Work::Commit)] {
+        for (took, order, late, reserves) in rows {
+            let setting = Setting::new().await;
+            for (position, took) in took.into_iter().enumerate() {
+                setting.measured(position, work, took);
+            }
+            let invited = setting.invite(mode);
+            let ordered: Vec<usize> = invited.iter().map(|m| m.peer.0).collect();
+            assert_eq!(ordered, order, "{took:?}");
+            let within: Vec<Duration> = invited.iter().map(|m| m.sign_within).collect();
+            assert_eq!(within, late.map(ms), "{took:?}");
+            let reserve = invited.iter().filter(|m| m.reserve).count();
+            assert_eq!(reserve, reserves, "{took:?}");
+            assert!(invited.iter().all(|m| !m.sounded), "{took:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_of_work_has_its_own_order() {
+    let setting = Setting::new().await;
+    for (position, sign, commit) in [(0, 9, 1), (1, 8, 2), (2, 7, 3), (3, 6, 4)] {
+        setting.measured(position, Work::Sign, sign);
+        setting.measured(position, Work::Commit, commit);
+        setting.measured(position, Work::Promise, 100);
+    }
+    assert_eq!(setting.order(Mode::Direct), [3, 2, 1, 0]);
+    assert_eq!(setting.order(Mode::Promised), [0, 1, 2, 3]);
+    let invited = setting.invite(Mode::Promised);
+    assert!(invited.iter().all(|m| m.promise_within == ms(100)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_not_known_is_asked_last_and_sounded_by_one_request_in_a_while() {
+    let setting = Setting::new().await;
+    for position in [0, 2, 3] {
+        setting.measured(position, Work::Sign, 20);
+    }
+    let sounded = |invited: Vec<Invited>| {
+        let sounded = invited.into_iter().filter(|m| m.sounded);
+        sounded.map(|m| m.peer.0).collect::<Vec<_>>()
+    };
+    let first = setting.invite(Mode::Direct);
+    assert_eq!(first[3].peer, Peer(1));
+    assert!(!first[3].reserve, "nothing is known against it");
+    assert_eq!(sounded(first), [1]);
+    assert!(sounded(setting.invite(Mode::Direct)).is_empty());
+    tokio::time::timeout(LONG, async {
+        while sounded(setting.invite(Mode::Direct)) != [1] {
+            tokio::time::sleep(ms(20)).await;
+        }
+    })
+    .await
+    .unwrap();
+    // It turns out to be fast.
+    setting.measured(1, Work::Sign, 5);
+    assert_eq!(setting.order(Mode::Direct)[0], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_doubted_failing_or_silent_comes_last() {
+    let reasons: [fn(&Link); 3] = [
+        |link| link.blame(Misdeed::Partial, "the test says so"),
+        |link| (0..3).for_each(|_| link.call_failed("the test says so")),
+        |link| link.latency().began(Work::Sign, Instant::now() - ms(400)),
+    ];
+    for (number, reason) in reasons.into_iter().enumerate() {
+        let setting = Setting::new().await;
+        for position in 0..4 {
+            setting.measured(position, Work::Sign, 20);
+        }
+        let link = &setting.cosigners.links()[0];
+        reason(link);
+        let invited = setting.invite(Mode::Direct);
+        let last = &invited[3];
+        assert_eq!((last.peer, last.reserve), (Peer(0), true), "{number}");
+        assert!(invited[..3].iter().all(|m| !m.reserve), "{number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_fails_is_passed_over_only_where_the_others_claim_enough_indices() {
+    let setting = Setting::new().await;
+    let indices = |claims: [u64; 4]| {
+        let members = claims.into_iter().enumerate();
+        let members = members.map(|(peer, index)| (Peer(peer), ShareIndex::new(index).unwrap()));
+        members.collect::<Vec<_>>()
+    };
+    let link = &setting.cosigners.links()[0];
+    (0..3).for_each(|_| link.call_failed("the test says so"));
+    // One may probe it.
+    assert!(link.is_to_be_sounded(Work::Promise, Instant::now()));
+    let all = [0, 1, 2, 3].map(Peer);
+    for (to, claims, passed_over) in [
+        (&all[..], [1, 2, 3, 4], true),
+        // Of the others one claims another's index: they are two.
+        (&all[..], [1, 2, 3, 3], false),
+        // One of the others has nothing to be asked any more.
+        (&all[..3], [1, 2, 3, 4], false),
+    ] {
+        let found = setting.cosigners.passed_over(to, &indices(claims), 3);
+        assert_eq!(found.contains(&Peer(0)), passed_over, "{to:?} {claims:?}");
+        assert_eq!(found.len(), usize::from(passed_over));
+    }
+}

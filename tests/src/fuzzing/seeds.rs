@@ -1,0 +1,362 @@
+//! Where hunting begins: inputs that get through, made of this repository's fixtures and of small
+//! examples. `cargo run -p tests --example seeds` writes them to `fuzz/corpus/`.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use countersign::keystore::{Kdf, Password, encrypt};
+use duty::PublicKey;
+use prost::Message;
+use serde_json::{Value, json};
+use wire::{
+    order_to_proto,
+    proto::{
+        Ballot, PromiseItem, PromiseOutcome, PromiseReply, PromiseRequest, Promised, Refusal,
+        SignItem, SignOutcome, SignReply, SignRequest, Validator, ValidatorsPage, promise_outcome,
+        sign_outcome,
+    },
+};
+
+use super::{body, interchange, keystore, points};
+use crate::vectors;
+
+/// A name, and the bytes.
+pub type Seed = (String, Vec<u8>);
+
+/// The seeds of every target, by its name.
+#[must_use]
+pub fn all() -> BTreeMap<&'static str, Vec<Seed>> {
+    let bodies = bodies();
+    BTreeMap::from([
+        ("orders", messages(&bodies)),
+        ("body", bodies),
+        ("points", points()),
+        ("interchange", files()),
+        ("keystore", keystores()),
+        ("rounds", rounds()),
+    ])
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn bodies() -> Vec<Seed> {
+    let fixtures = repository().join("tests/fixtures");
+    let requests = vectors::signing_requests(&fixtures.join("signing-requests.jsonl"));
+    let captured = vectors::captured(&fixtures.join("captured"));
+    let seeds = requests.into_iter().chain(captured);
+    seeds
+        .map(|seed| (seed.name.replace('/', "-"), seed.body))
+        .collect()
+}
+
+fn messages(bodies: &[Seed]) -> Vec<Seed> {
+    let message = |kind: u8, message: Vec<u8>| [vec![kind], message].concat();
+    let ballot = Ballot {
+        round: 3,
+        root: vec![9; 32],
+    };
+    let mut seeds = BTreeMap::new();
+    for (name, body) in bodies {
+        let Some(order) = body::order_of(body) else {
+            continue;
+        };
+        let order = Some(order_to_proto(&order));
+        let slashable = Some(ballot.clone());
+        // One of each kind of duty: the forks differ in nothing that is seen here.
+        let kind = name.split('-').nth(2).unwrap_or(name);
+        let item = PromiseItem {
+            order: order.clone(),
+            ballot: slashable.clone(),
+        };
+        let promise = PromiseRequest {
+            items: vec![item.clone(), item],
+        };
+        let item = SignItem {
+            order,
+            ballot: slashable,
+        };
+        let sign = SignRequest { items: vec![item] };
+        seeds.insert(
+            format!("promise-{kind}"),
+            message(0, promise.encode_to_vec()),
+        );
+        seeds.insert(format!("sign-{kind}"), message(1, sign.encode_to_vec()));
+    }
+    seeds.insert(
+        "promised".to_owned(),
+        message(2, promise_reply(&ballot).encode_to_vec()),
+    );
+    seeds.insert(
+        "signed".to_owned(),
+        message(3, sign_reply(&ballot).encode_to_vec()),
+    );
+    let page = ValidatorsPage {
+        generation: 7,
+        validators: points::reports()
+            .into_iter()
+            .map(|(members, commitments)| Validator {
+                pubkey: commitments[0].to_vec(),
+                index: members[0],
+                members,
+                commitments: commitments.iter().map(|point| point.to_vec()).collect(),
+            })
+            .collect(),
+    };
+    seeds.insert("validators".to_owned(), message(4, page.encode_to_vec()));
+    seeds.into_iter().collect()
+}
+
+fn refusals() -> impl Iterator<Item = Refusal> {
+    (0..24).map(|reason| Refusal {
+        reason,
+        message: "why not".to_owned(),
+    })
+}
+
+fn promise_reply(ballot: &Ballot) -> PromiseReply {
+    use promise_outcome::Outcome;
+    let promised = [vec![], vec![1; 32]].map(|signed| Outcome::Promised(Promised { signed }));
+    let known = refusals().filter(|it| it.reason() as i32 == it.reason);
+    let outcomes = promised
+        .into_iter()
+        .chain([Outcome::Outbid(ballot.clone())])
+        .chain(known.map(Outcome::Refused));
+    PromiseReply {
+        outcomes: outcomes
+            .map(|outcome| PromiseOutcome {
+                outcome: Some(outcome),
+            })
+            .collect(),
+    }
+}
+
+fn sign_reply(ballot: &Ballot) -> SignReply {
+    use sign_outcome::Outcome;
+    let known = refusals().filter(|it| it.reason() as i32 == it.reason);
+    let outcomes = [
+        Outcome::Partial(vec![5; 96]),
+        Outcome::Outbid(ballot.clone()),
+    ];
+    let outcomes = outcomes.into_iter().chain(known.map(Outcome::Refused));
+    SignReply {
+        outcomes: outcomes
+            .map(|outcome| SignOutcome {
+                outcome: Some(outcome),
+            })
+            .collect(),
+    }
+}
+
+fn points() -> Vec<Seed> {
+    let mut seeds = Vec::new();
+    for (number, (members, commitments)) in points::reports().into_iter().enumerate() {
+        let count = u8::try_from(members.len()).unwrap();
+        let bytes = [vec![0, count, 0], commitments.concat()].concat();
+        seeds.push((format!("commitments-{number}"), bytes));
+        let key = commitments[0];
+        let committee = u8::try_from(number).unwrap();
+        seeds.push((
+            format!("key-{number}"),
+            [&[2, committee, 1][..], &key].concat(),
+        ));
+        seeds.push((format!("theirs-{number}"), vec![2, committee, 0]));
+        let text = PublicKey(key).to_string();
+        seeds.push((format!("digits-{number}"), [&[3], text.as_bytes()].concat()));
+        // All honest, and one of every other kind among them, early or late.
+        let honest: Vec<u8> = (0..count).flat_map(|at| [at, 0]).collect();
+        let partials = |members: &[u8]| [&[1, committee][..], members].concat();
+        seeds.push((format!("honest-{number}"), partials(&honest)));
+        for kind in 1..points::PARTIALS {
+            let filling: &[u8] = match kind {
+                3 => &[0x85; 96],
+                4 => &[95, 1],
+                _ => &[],
+            };
+            let liar = [&[0, kind], filling, &honest[2..]].concat();
+            seeds.push((format!("first-lies-{kind}-{number}"), partials(&liar)));
+            let last = [&honest[..honest.len() - 2], &[count - 1, kind], filling].concat();
+            seeds.push((format!("last-lies-{kind}-{number}"), partials(&last)));
+        }
+    }
+    let all_digits = format!("0x{}", "aB".repeat(96));
+    seeds.push((
+        "digits-of-a-partial".to_owned(),
+        [&[3], all_digits.as_bytes()].concat(),
+    ));
+    seeds
+}
+
+fn files() -> Vec<Seed> {
+    let directory = repository().join("slashing/fixtures/eip-3076");
+    let mut paths: Vec<PathBuf> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.sort();
+    let mut seeds = Vec::new();
+    for path in paths {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let file: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        for (step, it) in file["steps"].as_array().unwrap().iter().enumerate() {
+            let text = it["interchange"].to_string();
+            seeds.push((format!("{name}-{step}"), text.into_bytes()));
+        }
+    }
+    let chain = interchange::CHAIN.to_string();
+    let file = |data: Value| {
+        let metadata =
+            json!({ "interchange_format_version": "5", "genesis_validators_root": chain });
+        json!({ "data": data, "metadata": metadata })
+            .to_string()
+            .into_bytes()
+    };
+    let key = interchange::VALIDATOR;
+    let vote = |source: u64, target: u64| json!({ "source_epoch": source, "target_epoch": target });
+    let section = |blocks: Value, votes: Value| json!([{ "pubkey": key, "signed_blocks": blocks, "signed_attestations": votes }]);
+    for (name, data) in [
+        ("empty", json!([])),
+        ("nothing-signed", section(json!([]), json!([]))),
+        (
+            "below",
+            section(json!([{ "slot": 8 }]), json!([vote(2, 4)])),
+        ),
+        (
+            "partly-above",
+            section(json!([{ "slot": 10 }]), json!([vote(2, 9)])),
+        ),
+        (
+            "highest",
+            section(
+                json!([{ "slot": i64::MAX }]),
+                json!([vote(1, u64::MAX >> 1)]),
+            ),
+        ),
+        (
+            "too-high",
+            section(json!([{ "slot": u64::MAX }]), json!([])),
+        ),
+        // Once taken, member by position.
+        (
+            "regression-entry-as-array",
+            section(json!([["5", null, null, null]]), json!([])),
+        ),
+    ] {
+        seeds.push((name.to_owned(), file(data)));
+    }
+    seeds
+}
+
+fn keystores() -> Vec<Seed> {
+    let mut secret = [0; 32];
+    secret[31] = 5;
+    let password = Password::new(keystore::PASSWORD);
+    let mut seeds = Vec::new();
+    for (name, kdf) in [
+        ("pbkdf2", Kdf::pbkdf2(2)),
+        ("scrypt", Kdf::scrypt(4, 1, 1)),
+        ("scrypt-wide", Kdf::scrypt(16, 8, 2)),
+    ] {
+        let mut entropy = |bytes: &mut [u8]| bytes.fill(3);
+        let text = encrypt(&secret, &password, kdf.unwrap(), &mut entropy).unwrap();
+        let file: Value = serde_json::from_str(&text).unwrap();
+        seeds.push((name.to_owned(), file.to_string().into_bytes()));
+        let mut unnamed = file.clone();
+        unnamed.as_object_mut().unwrap().remove("pubkey");
+        seeds.push((format!("{name}-unnamed"), unnamed.to_string().into_bytes()));
+        let mut other = file;
+        other["pubkey"] = json!("aa".repeat(48));
+        seeds.push((format!("{name}-of-another"), other.to_string().into_bytes()));
+    }
+    // Once taken, member by position.
+    let file: Value = serde_json::from_slice(&seeds[0].1).unwrap();
+    let crypto = &file["crypto"];
+    let members = ["kdf", "checksum", "cipher"].map(|name| crypto[name].clone());
+    let by_position = json!({ "version": 4, "crypto": members, "pubkey": file["pubkey"] });
+    let name = "regression-crypto-as-array".to_owned();
+    seeds.push((name, by_position.to_string().into_bytes()));
+    // Not decrypted, for their price; the costs of EIP-2335's own examples, and beyond.
+    for (name, n, c) in [
+        ("usual", 262_144_u64, 262_144_u64),
+        ("dear", 1 << 40, 1 << 30),
+    ] {
+        for (kind, cost, value) in [("scrypt", "n", n), ("pbkdf2", "c", c)] {
+            let (_, seed) = seeds.iter().find(|(name, _)| name == kind).unwrap();
+            let mut file: Value = serde_json::from_slice(seed).unwrap();
+            file["crypto"]["kdf"]["params"][cost] = json!(value);
+            seeds.push((format!("{kind}-{name}"), file.to_string().into_bytes()));
+        }
+    }
+    for (name, text) in [
+        ("plain", "a password"),
+        ("marks", "ｔｅｓｔ\u{7f}\u{1d516}🔑"),
+        ("none", ""),
+    ] {
+        let made = [&[7, 1][..], &secret, &[1], text.as_bytes()].concat();
+        seeds.push((format!("made-scrypt-{name}"), made.clone()));
+        let made = [&[1, 0][..], &made[2..]].concat();
+        seeds.push((format!("made-pbkdf2-{name}"), made));
+    }
+    seeds
+}
+
+/// Honest, slow and lying members, told one after the other; see `rounds` for what the bytes mean.
+fn rounds() -> Vec<Seed> {
+    const PASSES: u8 = 0x80;
+    let all = |size: u8, event: &dyn Fn(u8) -> Vec<u8>| (0..size).flat_map(event).collect();
+    let mut seeds = Vec::new();
+    for (size, threshold) in [(3, 0), (4, 0), (5, 0), (5, 1), (7, 1)] {
+        let each = |event: &dyn Fn(u8) -> Vec<u8>| -> Vec<u8> { all(size, event) };
+        let promised = each(&|peer| vec![0, peer, 0]);
+        let signed = each(&|peer| vec![26, peer, 1]);
+        let outbid = each(&|peer| vec![20, peer, 2, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let failed = each(&|peer| vec![44, peer, peer]);
+        let refused = each(&|peer| vec![40, peer, 0]);
+        let missing = each(&|peer| vec![40, peer, 6]);
+        let voted = each(&|peer| vec![0, peer, 4 - peer % 2]);
+        let (combined, blamed) = (vec![50, 0], vec![54, 0, 1, 0]);
+        let (later, woken) = (vec![61 | PASSES, 90, 0], vec![58 | PASSES, 60, 0]);
+        let scripts: [(&str, Vec<&Vec<u8>>); 8] = [
+            ("honest", vec![&promised, &signed, &combined]),
+            (
+                "blamed",
+                vec![&promised, &signed, &blamed, &woken, &signed, &combined],
+            ),
+            (
+                "outbid",
+                vec![&outbid, &later, &promised, &signed, &combined],
+            ),
+            (
+                "failed",
+                vec![&failed, &later, &promised, &signed, &combined],
+            ),
+            ("slow", vec![&promised, &woken, &woken, &signed, &combined]),
+            ("refused", vec![&refused]),
+            ("missing", vec![&missing]),
+            (
+                "voted",
+                vec![&voted, &woken, &later, &promised, &signed, &combined],
+            ),
+        ];
+        for (name, script) in scripts {
+            for (shape, how) in [
+                (0, "promised"),
+                (8, "direct"),
+                (4, "disputed"),
+                (1, "absent"),
+            ] {
+                let members = usize::from(size + (shape >> 2 & 1) - (shape & 1));
+                let waits = [[50, 50]].repeat(members).concat();
+                let terms = [&[size - 1, threshold, shape, 2, 4], &waits[..], &[200]].concat();
+                let events: Vec<u8> = script.iter().copied().flatten().copied().collect();
+                let name = format!("{name}-{size}-{threshold}-{how}");
+                seeds.push((name, [terms, events].concat()));
+            }
+        }
+    }
+    seeds
+}

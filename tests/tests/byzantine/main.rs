@@ -1,0 +1,53 @@
+//! Cosigners that lie, beside real ones and before a real signer-api: every way to misbehave, by as
+//! many as may, and by one more.
+//!
+//! While as many lie as may, every request is signed in time, and who is blamed lies. With one more,
+//! nothing false is signed and every request is answered in time; when they are honest again, the
+//! same duties are signed.
+
+mod races;
+mod table;
+mod trial;
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use trial::Trial;
+
+/// Tries every case, also after one that fails.
+async fn check(committee: &'static str) {
+    let mut trial = Trial::start(committee).await;
+    let mut failed = Vec::new();
+    // For who looks for the cause of one failure.
+    let only = std::env::var("CASE").unwrap_or_default();
+    for case in table::cases()
+        .into_iter()
+        .filter(|case| case.name.contains(&only))
+    {
+        let tried = AssertUnwindSafe(trial.check(&case)).catch_unwind().await;
+        if tried.is_err() {
+            failed.push(case.name);
+            let asking = trial.fresh();
+            trial.recovers(case.name, &asking).await;
+        }
+    }
+    assert!(failed.is_empty(), "{committee}: {failed:?}");
+    races::two_faces(&mut trial).await;
+    races::never_both(&mut trial).await;
+    trial.conclude();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_liar_of_2_of_3_costs_no_duty_and_two_make_nothing_false() {
+    check("2-of-3").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_liar_of_3_of_4_costs_no_duty_and_two_make_nothing_false() {
+    check("3-of-4").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_liars_of_5_of_7_cost_no_duty_and_three_make_nothing_false() {
+    check("5-of-7").await;
+}

@@ -1,0 +1,475 @@
+//! Every way to misbehave, and what comes of it.
+
+use tests::liar::{
+    Breach, FalsePartial, FalseReply, FalseReport, FalseStatus, Frames, Lie, On, Outbidding,
+    Trouble, partials,
+};
+
+/// Who lies at the moment.
+pub struct Scene {
+    /// How many there are.
+    pub members: u64,
+    /// Who lies, ascending.
+    pub liars: Vec<u64>,
+    /// Whose partials come first: as many as are needed.
+    pub first: Vec<u64>,
+}
+
+/// What liars must have been asked for a case to have been one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// To promise.
+    Promises(u64),
+    /// To sign.
+    Signatures,
+    /// What validators they have.
+    Listings,
+    /// To take a connection.
+    Connections,
+    /// How they are.
+    Health,
+}
+
+/// What becomes of requests when one more lies than may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beyond {
+    /// 500, within the deadline.
+    Fails,
+    /// The same, once it has been noticed.
+    FailsSoon,
+    /// 412: so many refuse that it can never be signed.
+    Refused,
+    /// 400: so many do not understand it.
+    Invalid,
+    /// 404 or 500: so many do not know the validator.
+    Unknown,
+    /// 200: it does no harm to requests.
+    Signs,
+    /// 200 or 500.
+    Either,
+}
+
+/// Who of the honest is slow while as many lie as may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slow {
+    /// Nobody.
+    Nobody,
+    /// One more than can be spared: liars are needed, until they are known.
+    One,
+    /// One, but not so slow that a ballot more, which a liar's failure leads to, outruns it.
+    OneABit,
+    /// Two more: so are two of them.
+    Two,
+}
+
+/// One way to misbehave.
+pub struct Case {
+    /// Its name.
+    pub name: &'static str,
+    /// What a member does.
+    pub lie: Box<dyn Fn(&Scene, u64) -> Lie + Send + Sync>,
+    /// What its liars are blamed for; for nothing if it may be the network's fault, or an honest
+    /// cosigner's word.
+    pub blamed: Option<&'static str>,
+    /// What makes it one.
+    pub proof: Proof,
+    /// Whether the metric of failures tells of it.
+    pub is_failure: bool,
+    /// What comes of it beyond what is tolerated.
+    pub beyond: Beyond,
+    /// Who is slow.
+    pub slow: Slow,
+}
+
+impl Case {
+    /// Whether it is about what validators there are.
+    pub fn is_report(&self) -> bool {
+        self.proof == Proof::Listings || self.beyond == Beyond::FailsSoon
+    }
+}
+
+fn case(name: &'static str, lie: impl Fn(&Scene, u64) -> Lie + Send + Sync + 'static) -> Case {
+    Case {
+        name,
+        lie: Box::new(lie),
+        blamed: None,
+        proof: Proof::Promises(1),
+        is_failure: true,
+        beyond: Beyond::Fails,
+        slow: Slow::Nobody,
+    }
+}
+
+/// Partials that do not verify.
+fn partial(name: &'static str, lie: FalsePartial) -> Case {
+    Case {
+        blamed: Some("partial"),
+        proof: Proof::Signatures,
+        is_failure: false,
+        slow: Slow::One,
+        ..case(name, move |_, _| Lie::Partial(lie.clone()))
+    }
+}
+
+/// Replies that cannot be understood.
+fn nonsense(name: &'static str, lie: FalseReply) -> Case {
+    Case {
+        blamed: Some("reply"),
+        ..reply(name, lie)
+    }
+}
+
+fn reply(name: &'static str, lie: FalseReply) -> Case {
+    case(name, move |_, _| Lie::Reply(lie.clone()))
+}
+
+fn trouble(name: &'static str, trouble: Trouble) -> Case {
+    case(name, move |_, _| Lie::Stream(trouble, On::Both))
+}
+
+/// Trouble with signatures alone: promises have raised hopes.
+fn withheld(name: &'static str, trouble: Trouble) -> Case {
+    Case {
+        proof: Proof::Signatures,
+        slow: Slow::OneABit,
+        ..case(name, move |_, _| Lie::Stream(trouble, On::Sign))
+    }
+}
+
+fn breach(name: &'static str, breach: Breach) -> Case {
+    Case {
+        proof: Proof::Connections,
+        ..case(name, move |_, _| Lie::Connection(breach))
+    }
+}
+
+fn status(name: &'static str, status: FalseStatus) -> Case {
+    Case {
+        proof: Proof::Health,
+        is_failure: false,
+        beyond: Beyond::Signs,
+        ..case(name, move |_, _| Lie::Status(status))
+    }
+}
+
+fn report(name: &'static str, report: FalseReport) -> Case {
+    Case {
+        blamed: Some("report"),
+        proof: Proof::Listings,
+        is_failure: false,
+        beyond: Beyond::FailsSoon,
+        ..case(name, move |_, _| Lie::Report(report))
+    }
+}
+
+/// All of them.
+pub fn cases() -> Vec<Case> {
+    let groups = [
+        false_partials(),
+        colluders(),
+        false_replies(),
+        refusals(),
+        troubles(),
+        floods(),
+        breaches(),
+        statuses(),
+        reports(),
+    ];
+    groups.into_iter().flatten().collect()
+}
+
+fn false_partials() -> Vec<Case> {
+    let wrong_length = |name, length| Case {
+        blamed: Some("reply"),
+        ..partial(name, FalsePartial::Length(length))
+    };
+    let bytes = |name, bytes| partial(name, FalsePartial::Bytes(bytes));
+    vec![
+        partial("another root", FalsePartial::AnotherRoot),
+        Case {
+            lie: Box::new(|_, _| Lie::Partial(FalsePartial::AnotherMembers(1))),
+            ..partial("another member's partial", FalsePartial::AnotherRoot)
+        },
+        partial("of another validator", FalsePartial::AnotherValidators),
+        partial("an old one", FalsePartial::Replayed),
+        wrong_length("0 bytes", 0),
+        wrong_length("1 byte", 1),
+        wrong_length("95 bytes", 95),
+        wrong_length("97 bytes", 97),
+        wrong_length("a million bytes", 1_000_000),
+        bytes("infinity", partials::infinity()),
+        bytes("off the curve", partials::off_curve()),
+        bytes("outside the subgroup", partials::outside_subgroup()),
+        bytes("a good point of nobody", partials::generator()),
+        bytes("zeros", [0; 96]),
+        bytes("ones", [0xff; 96]),
+        partial("x of the modulus or more", FalsePartial::PlusModulus),
+        partial("not compressed, it says", FalsePartial::Flags(0x80)),
+        partial("infinity, it says", FalsePartial::Flags(0x40)),
+        partial("infinity, not compressed", FalsePartial::Flags(0xc0)),
+        partial("the sign flipped", FalsePartial::Flags(0x20)),
+        Case {
+            beyond: Beyond::Either,
+            ..partial("now and then", FalsePartial::NowAndThen)
+        },
+    ]
+}
+
+fn colluders() -> Vec<Case> {
+    // Two make up for each other; a third lies on its own.
+    let in_sum = |scene: &Scene, member: u64| {
+        let one = partials::one();
+        let times = match scene.liars.iter().rev().position(|liar| *liar == member) {
+            Some(0) => one,
+            _ => -one,
+        };
+        Lie::Partial(FalsePartial::Plus(Box::new(times)))
+    };
+    let in_combination = |scene: &Scene, member: u64| {
+        let mut pair = scene.liars.iter().rev().copied();
+        let (Some(a), Some(b)) = (pair.next(), pair.next()) else {
+            // Alone, it has nobody who makes up for it.
+            return Lie::Partial(FalsePartial::Reckless);
+        };
+        let times = match member {
+            _ if member == a => partials::weight(b, &scene.first),
+            _ if member == b => -partials::weight(a, &scene.first),
+            _ => return Lie::Partial(FalsePartial::Plus(Box::default())),
+        };
+        Lie::Partial(FalsePartial::Plus(Box::new(times)))
+    };
+    vec![
+        Case {
+            lie: Box::new(in_sum),
+            ..partial("errors that cancel in a sum", FalsePartial::AnotherRoot)
+        },
+        Case {
+            lie: Box::new(in_combination),
+            blamed: None,
+            beyond: Beyond::Either,
+            slow: Slow::Two,
+            ..partial("errors that cancel", FalsePartial::AnotherRoot)
+        },
+    ]
+}
+
+fn false_replies() -> Vec<Case> {
+    let outbids = |name, by| Case {
+        is_failure: false,
+        ..reply(name, FalseReply::Outbid(by))
+    };
+    vec![
+        nonsense("more outcomes than items", FalseReply::More),
+        nonsense("an outcome too few", FalseReply::Fewer),
+        nonsense("no outcomes", FalseReply::None),
+        nonsense("outcomes of nothing", FalseReply::Empty),
+        // The first is taken, the second is not read.
+        Case {
+            is_failure: false,
+            beyond: Beyond::Signs,
+            ..reply("two messages", FalseReply::Twice)
+        },
+        Case {
+            proof: Proof::Signatures,
+            slow: Slow::OneABit,
+            ..reply("a partial and a refusal", FalseReply::Both)
+        },
+        outbids("a ballot of 2^63", Outbidding::Half),
+        outbids("the last ballot", Outbidding::Last),
+        outbids("always the next ballot", Outbidding::By(1)),
+        outbids("ballots that run away", Outbidding::By(1_000_000)),
+        nonsense("outbid by less", FalseReply::Outbid(Outbidding::Lower)),
+        Case {
+            is_failure: false,
+            // Who may not be slashed by it is not refused, but not answered.
+            beyond: Beyond::Either,
+            ..reply(
+                "it has signed something else",
+                FalseReply::Signed(vec![7; 32]),
+            )
+        },
+        nonsense("it has signed 31 bytes", FalseReply::Signed(vec![7; 31])),
+        nonsense(
+            "it has signed a million bytes",
+            FalseReply::Signed(vec![7; 1_000_000]),
+        ),
+    ]
+}
+
+fn refusals() -> Vec<Case> {
+    let refuses = |name, reason| reply(name, FalseReply::Refused(reason));
+    let is_final = |name, reason| Case {
+        is_failure: false,
+        beyond: Beyond::Refused,
+        ..refuses(name, reason)
+    };
+    let promises = |name, reason| Case {
+        proof: Proof::Signatures,
+        slow: Slow::OneABit,
+        ..reply(name, FalseReply::PromisesThenRefuses(reason))
+    };
+    vec![
+        Case {
+            beyond: Beyond::Invalid,
+            ..is_final("invalid", 1)
+        },
+        Case {
+            beyond: Beyond::Fails,
+            ..is_final("not found", 2)
+        },
+        is_final("slashable", 3),
+        is_final("wrong chain", 4),
+        is_final("not allowed", 5),
+        is_final("disabled", 6),
+        is_final("stopped", 7),
+        refuses("beyond its clock", 16),
+        refuses("no ledger", 17),
+        refuses("busy", 18),
+        refuses("starting", 19),
+        refuses("too late", 20),
+        refuses("in quarantine", 21),
+        nonsense("for no reason", FalseReply::Refused(0)),
+        // Another release may know it.
+        refuses("for a reason that nobody knows", 99),
+        Case {
+            is_failure: false,
+            beyond: Beyond::Refused,
+            ..reply("slashable, at great length", FalseReply::RefusedAtLength(3))
+        },
+        promises("promises to all, is busy for all", 18),
+        promises("promises to all, is too late for all", 20),
+        Case {
+            is_failure: false,
+            beyond: Beyond::Refused,
+            ..promises("promises to all, refuses all as slashable", 3)
+        },
+        withheld("promises to all, signs for nobody", Trouble::NoHeaders),
+    ]
+}
+
+fn troubles() -> Vec<Case> {
+    vec![
+        Case {
+            proof: Proof::Promises(20),
+            beyond: Beyond::Either,
+            ..case("every gRPC status", |_, _| Lie::Codes)
+        },
+        trouble("no answer", Trouble::NoHeaders),
+        trouble("headers, no more", Trouble::NoBody),
+        trouble("half a message", Trouble::HalfBody),
+        trouble("no end", Trouble::NoEnd),
+        trouble("a byte a second", Trouble::Drips),
+        withheld("signs a byte a second", Trouble::Drips),
+        trouble("64 MiB", Trouble::Huge),
+        trouble("4 GiB, by and by", Trouble::Endless),
+        trouble("compressed", Trouble::Compressed),
+        trouble("no message of the protocol", Trouble::Malformed),
+        trouble("no message", Trouble::NoMessage),
+        trouble("a web page", Trouble::ContentType),
+        trouble("HTTP statuses", Trouble::HttpStatus),
+        trouble("no gRPC status", Trouble::NoStatus),
+        trouble("a gRPC status in words", Trouble::WordyStatus),
+        trouble("resets", Trouble::Resets),
+        trouble("resets midway", Trouble::ResetsMidway),
+        withheld("resets signatures", Trouble::Resets),
+        trouble("goes away", Trouble::GoesAway),
+        withheld("goes away from signatures", Trouble::GoesAway),
+    ]
+}
+
+fn floods() -> Vec<Case> {
+    [
+        ("endless headers", Frames::Continuations),
+        ("endless trailers", Frames::Trailers),
+        ("huge headers", Frames::HugeHeaders),
+        ("headers that unpack", Frames::HeaderBomb),
+        ("endless hints", Frames::Informational),
+        ("endless data of no bytes", Frames::EmptyData),
+        ("pings", Frames::Pings),
+        ("settings", Frames::Settings),
+        ("a push", Frames::Push),
+        ("a stream of nobody", Frames::UnknownStream),
+        ("a frame too large", Frames::TooLarge),
+        ("a window too large", Frames::Window),
+    ]
+    .map(|(name, frames)| trouble(name, Trouble::Frames(frames)))
+    .into()
+}
+
+fn breaches() -> Vec<Case> {
+    vec![
+        breach("closes connections", Breach::Closes),
+        breach("resets connections", Breach::Resets),
+        breach("says nothing", Breach::SaysNothing),
+        breach("plaintext", Breach::Plaintext),
+        Case {
+            lie: Box::new(|scene, member| {
+                Lie::Connection(Breach::Name(member % scene.members + 1))
+            }),
+            ..breach("another cosigner's certificate", Breach::Closes)
+        },
+        breach("another authority", Breach::Authority),
+        breach("no HTTP/2", Breach::NoHttp2),
+        breach("HTTP/1.1", Breach::Http1),
+        breach("noise", Breach::Noise),
+        breach("everything a byte a second", Breach::Drips),
+        breach("goes away at once", Breach::GoesAway),
+    ]
+}
+
+fn statuses() -> Vec<Case> {
+    vec![
+        status("not ready, it says", FalseStatus::NotReady),
+        status("in quarantine for ever", FalseStatus::Quarantined),
+        status("stops at 0", FalseStatus::Stops(0)),
+        status("stops at 2^63", FalseStatus::Stops(1 << 63)),
+        status("frozen", FalseStatus::Frozen),
+        status("says much", FalseStatus::AtLength),
+        status("other validators each time", FalseStatus::Restless),
+        status("silent of its ledger", FalseStatus::NoLedger),
+    ]
+}
+
+fn reports() -> Vec<Case> {
+    // Its validators stay as they were listed before.
+    let unlisted = |name, lie| Case {
+        beyond: Beyond::Signs,
+        ..report(name, lie)
+    };
+    vec![
+        report("commitments that nobody else has", FalseReport::Commitments),
+        report("a lower threshold", FalseReport::LowerThreshold),
+        report("fewer members", FalseReport::Members),
+        Case {
+            beyond: Beyond::Unknown,
+            ..report("commitments that are no points", FalseReport::NoPoints)
+        },
+        report("an index of nobody", FalseReport::Index(99)),
+        report("the last index there is", FalseReport::Index(u64::MAX)),
+        Case {
+            beyond: Beyond::Unknown,
+            ..report("the index 0", FalseReport::Index(0))
+        },
+        Case {
+            blamed: Some("partial"),
+            proof: Proof::Signatures,
+            slow: Slow::One,
+            ..report("another member's index", FalseReport::Index(1))
+        },
+        unlisted("every validator twice", FalseReport::Twice),
+        Case {
+            blamed: None,
+            ..unlisted("validators of nobody", FalseReport::Strangers)
+        },
+        unlisted("a listing without an end", FalseReport::Endless),
+        Case {
+            blamed: None,
+            ..unlisted("a listing of two minds", FalseReport::Changing)
+        },
+        Case {
+            blamed: None,
+            beyond: Beyond::Unknown,
+            ..unlisted("no validators at all", FalseReport::Nothing)
+        },
+    ]
+}

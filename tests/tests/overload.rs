@@ -1,0 +1,230 @@
+//! Many times what the committee can do, and clients that only take places: what is too much is
+//! answered at once, proposals and honest callers go on, memory stays, and it is over with its cause.
+//!
+//! The deadline is long, so that what is refused here is refused by count; how the count follows what
+//! gets done is tested beside it, against a clock of its own.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tests::{
+    cluster::{Cluster, Options, test_keys},
+    process::eventually,
+    requests::{attestation, block, randao},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time::{sleep, timeout},
+};
+
+/// Callers at once, each with one request after the other: ten times the places.
+const CALLERS: u64 = 300;
+const SIGNER: &str = "requests_max = 32\ndeadline_ms = 20000\n";
+/// How long the flood lasts.
+const FLOOD: Duration = Duration::from_secs(6);
+
+/// In KiB.
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    line.unwrap()
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+/// Posts attestations that nobody posted before until it is told to stop; counts what came of them.
+async fn call(
+    url: String,
+    caller: u64,
+    epochs: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+) -> BTreeMap<&'static str, u64> {
+    let client = reqwest::Client::new();
+    let mut ends = BTreeMap::new();
+    while !stop.load(Ordering::Relaxed) {
+        let target = epochs.fetch_add(1, Ordering::Relaxed);
+        let body = attestation(1, target, caller).to_string();
+        let answer = client.post(&url).body(body).send().await.unwrap();
+        let retry = answer.headers().contains_key("retry-after");
+        let end = match answer.status().as_u16() {
+            200 => "signed",
+            // A later target overtook this one.
+            412 => "overtaken",
+            500 if retry => "turned away",
+            500 => "unsigned",
+            other => panic!("{other}: {:?}", answer.text().await),
+        };
+        *ends.entry(end).or_default() += 1;
+        if end == "turned away" {
+            // A caller's pause, shorter than it was asked for.
+            sleep(Duration::from_millis(30)).await;
+        }
+    }
+    ends
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_much_is_turned_away_and_proposals_go_on() {
+    let mut cluster = Cluster::start(Options {
+        signer_lines: SIGNER,
+        ..Options::new(test_keys(4))
+    })
+    .await;
+    let pid = cluster.signer(0).id();
+    let stop = Arc::new(AtomicBool::new(false));
+    let epochs = Arc::new(AtomicU64::new(10));
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|caller| {
+            let keys = cluster.validators();
+            let key = keys[usize::try_from(caller).unwrap() % keys.len()];
+            let url = format!("{}/api/v1/eth2/sign/{key}", cluster.url(0));
+            tokio::spawn(call(url, caller, Arc::clone(&epochs), Arc::clone(&stop)))
+        })
+        .collect();
+    let began = std::time::Instant::now();
+    let mut memory = Vec::new();
+    let mut slot = 1_u64;
+    while began.elapsed() < FLOOD {
+        for key in cluster.validators() {
+            for proposal in [block(slot, 1), randao(slot)] {
+                let answer = cluster.sign(0, key, &proposal).await;
+                assert_eq!(answer.status, 200, "{proposal}: {answer:?}");
+            }
+        }
+        slot += 1;
+        assert_eq!(cluster.get(0, "/healthcheck").await.status, 200);
+        assert_eq!(cluster.get(0, "/upcheck").await.status, 200);
+        memory.push(resident(pid));
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut ends: BTreeMap<&str, u64> = BTreeMap::new();
+    for caller in callers {
+        for (end, count) in caller.await.unwrap() {
+            *ends.entry(end).or_default() += count;
+        }
+    }
+    assert!(ends["turned away"] > CALLERS, "{ends:?}");
+    assert!(ends["signed"] > 0, "{ends:?}");
+    assert_eq!(ends.get("unsigned"), None, "{ends:?}");
+    let (first, last) = (memory[memory.len() / 3], memory[memory.len() - 1]);
+    assert!(last < first * 3 / 2 + 32 * 1024, "{memory:?} KiB");
+    // It is over with its cause.
+    let target = epochs.fetch_add(1, Ordering::Relaxed);
+    for key in cluster.validators() {
+        let answer = cluster.sign(0, key, &attestation(1, target, 1)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let metrics = cluster.metrics(0).await;
+    let counted = format!(
+        "countersign_requests_overloaded_total {}",
+        ends["turned away"]
+    );
+    assert!(metrics.contains(&counted), "{counted} is not in\n{metrics}");
+    assert!(
+        metrics.contains(r#"type="ATTESTATION",status="500""#),
+        "{metrics}"
+    );
+    let log = cluster.signer_log(0);
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("could not be answered"));
+    assert!(
+        lines.count() < 1_000,
+        "a flood of refusals is a flood of lines"
+    );
+}
+
+/// Connects from an address of its own.
+async fn connect_from(host: &str, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{host}:0").parse().unwrap()).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+/// Whether the other side has hung up.
+async fn is_closed(connection: &mut TcpStream) -> bool {
+    matches!(
+        timeout(Duration::from_millis(1), connection.read(&mut [0; 64])).await,
+        Ok(Ok(0) | Err(_))
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_only_take_places_leave_the_others_theirs() {
+    let cluster = Cluster::start(Options {
+        signer_lines: "connections_max = 128\nconnections_per_address_max = 96\n\
+                       body_memory_mib = 16\n",
+        ..Options::new(test_keys(2))
+    })
+    .await;
+    let address: SocketAddr = cluster.url(0).replace("http://", "").parse().unwrap();
+    let key = cluster.validators()[0];
+    let head = format!("POST /api/v1/eth2/sign/{key} HTTP/1.1\r\nhost: 127.0.0.1\r\n");
+    // Nothing, a byte, a head without its end, a body that was announced, one that has no end.
+    let begun = [
+        String::new(),
+        "P".to_owned(),
+        head.clone(),
+        format!("{head}content-length: 10000000\r\n\r\n{{"),
+        format!("{head}transfer-encoding: chunked\r\n\r\n100000\r\n{{"),
+    ];
+    let mut idlers = Vec::new();
+    for number in 0..200 {
+        let mut connection = connect_from("127.0.0.2", address).await;
+        // Whoever is one too many finds it closed.
+        let _ = connection
+            .write_all(begun[number % begun.len()].as_bytes())
+            .await;
+        idlers.push(connection);
+    }
+    let turned_away = "countersign_http_connections_turned_away_total 104";
+    eventually(
+        "all but as many as may are closed",
+        Duration::from_secs(20),
+        || async { cluster.metrics(0).await.contains(turned_away) },
+    )
+    .await;
+    for epoch in 1..10 {
+        for key in cluster.validators() {
+            for request in [
+                attestation(epoch, epoch + 1, 1),
+                block(epoch, 1),
+                randao(epoch),
+            ] {
+                let answer = cluster.sign(0, key, &request).await;
+                assert_eq!(answer.status, 200, "{answer:?}");
+            }
+        }
+        assert_eq!(cluster.get(0, "/healthcheck").await.status, 200);
+        for connection in &mut idlers {
+            let _ = connection.try_write(b"x");
+        }
+    }
+    // They go, and others from there are let in.
+    let mut open = 0;
+    for connection in &mut idlers {
+        open += usize::from(!is_closed(connection).await);
+    }
+    assert!(open <= 96, "{open}");
+    drop(idlers);
+    eventually("there is room again", Duration::from_secs(20), || async {
+        let mut connection = connect_from("127.0.0.2", address).await;
+        let asked = b"GET /upcheck HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n";
+        let mut answer = [0; 12];
+        connection.write_all(asked).await.is_ok()
+            && connection.read_exact(&mut answer).await.is_ok()
+            && answer.ends_with(b"200")
+    })
+    .await;
+}
