@@ -66,8 +66,9 @@ impl Counts {
 }
 
 /// How long after the last fault everything must work again: a start's pause, and what a process
-/// needs to start and to be noticed.
+/// needs to start and to be noticed. In races they start sooner.
 const SETTLING: Duration = Duration::from_millis(4_500);
+const SETTLING_OF_RACES: Duration = Duration::from_millis(2_700);
 
 /// Runs one seed; tells its story only if that is wanted.
 #[must_use]
@@ -142,7 +143,11 @@ async fn live(world: &Arc<World>) {
         .collect();
     world.chaos().await;
     world.heal();
-    tokio::time::sleep(SETTLING).await;
+    let settling = match world.plan.tempo.is_race() {
+        true => SETTLING_OF_RACES,
+        false => SETTLING,
+    };
+    tokio::time::sleep(settling).await;
     for caller in callers {
         caller.abort();
     }

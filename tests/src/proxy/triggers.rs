@@ -7,7 +7,9 @@ use tokio::sync::watch;
 use super::{Fault, Way};
 
 /// Looks at bytes as they come; says how many of them still pass when its moment has come.
-pub struct Trigger(Box<dyn FnMut(&[u8]) -> Option<usize> + Send>);
+pub struct Trigger(Look);
+
+type Look = Box<dyn FnMut(&[u8]) -> Option<usize> + Send>;
 
 impl Trigger {
     /// After so many bytes.

@@ -161,7 +161,9 @@ impl World {
         let Some(Endpoint::Honest { ledger, .. }) = seat.endpoint.clone() else {
             return;
         };
-        if !signed || seat.importing || seat.store.is_locked(&validator) {
+        // An import into a ledger that was put back under its process is refused: not simulated.
+        let intact = self.witness.lock().is_as_it_was(member);
+        if !signed || !intact || seat.importing || seat.store.is_locked(&validator) {
             return;
         }
         seat.importing = true;

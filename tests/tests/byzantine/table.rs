@@ -181,6 +181,7 @@ pub fn cases() -> Vec<Case> {
 fn false_partials() -> Vec<Case> {
     let wrong_length = |name, length| Case {
         blamed: Some("reply"),
+        slow: Slow::OneABit,
         ..partial(name, FalsePartial::Length(length))
     };
     let bytes = |name, bytes| partial(name, FalsePartial::Bytes(bytes));
