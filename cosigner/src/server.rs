@@ -31,6 +31,8 @@ use crate::{
 
 /// How often the database is asked for newly imported shares.
 const RELOAD_EVERY: Duration = Duration::from_secs(1);
+/// How long the ledger's orderly end may take, besides what it waits for its database.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// What ends the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +144,11 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
         ))),
     };
     background.iter().for_each(tokio::task::JoinHandle::abort);
-    ledger.close().await;
+    // What a database or a disk does must not keep the process for ever.
+    let closing = settings.ledger_wait.saturating_mul(2) + CLOSE_WAIT;
+    if tokio::time::timeout(closing, ledger.close()).await.is_err() {
+        warn!("the ledger could not be closed in order: its database or its disk hangs");
+    }
     info!("stopped");
     served
 }

@@ -41,8 +41,6 @@ use peers::Peers;
 pub use signers::Signers;
 use timed::Timed;
 
-/// Bytes of one request at most: a batch of the largest orders, twice.
-const MESSAGE_BYTES_MAX: usize = 128 * 1024;
 /// Calls at once on one connection; one more waits in the client. As many as a peer may have of all
 /// kinds: none waits there behind another kind.
 const STREAMS_MAX: u32 = peers::CALLS_MAX * peers::KINDS;
@@ -168,8 +166,8 @@ pub fn router(service: Arc<Service>, authority: impl Into<AuthoritySlot>) -> Rou
     let authority = authority.into();
     let metrics = Arc::clone(&service.parts.metrics);
     let ledger_waits = service.parts.ledger_wait.saturating_mul(LEDGER_WAITS);
-    let cosigner =
-        CosignerServer::from_arc(Arc::clone(&service)).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let cosigner = CosignerServer::from_arc(Arc::clone(&service))
+        .max_decoding_message_size(wire::BATCH_BYTES_MAX);
     let administration =
         AdministrationServer::from_arc(service).max_decoding_message_size(ADMINISTRATION_BYTES_MAX);
     let cosigner = Timed::new(cosigner, CALL_TIMEOUT.saturating_add(ledger_waits));

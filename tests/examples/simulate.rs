@@ -43,6 +43,10 @@ fn tell(seed: u64) -> bool {
 
 fn look(first: u64, count: u64) -> bool {
     let began = Instant::now();
+    let Some(_) = first.checked_add(count) else {
+        eprintln!("there are no seeds beyond {}", u64::MAX);
+        return false;
+    };
     let explored = explore(first, count, |done| {
         if done.is_multiple_of(10_000) {
             eprintln!("{done} seeds of {count}, {:.0?}", began.elapsed());

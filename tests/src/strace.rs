@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     process::Stdio,
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -14,7 +15,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStderr, Command},
-    sync::OnceCell,
     time::timeout,
 };
 
@@ -117,7 +117,7 @@ impl Strace {
 
     async fn attach(ids: &[u32], log: &Path, arguments: &[&str]) -> Self {
         assert!(!ids.is_empty(), "nothing to attach to");
-        let mut command = strace().await;
+        let mut command = strace();
         command.arg("-o").arg(log).args(arguments);
         for id in ids {
             command.arg("-p").arg(id.to_string());
@@ -194,43 +194,15 @@ pub fn has_struck(log: &str, nth: usize) -> bool {
 }
 
 /// How strace is started here; it is installed if it is not there and we are root.
-async fn strace() -> Command {
-    static FOUND: OnceCell<PathBuf> = OnceCell::const_new();
-    let program = FOUND.get_or_init(find).await;
+fn strace() -> Command {
+    static FOUND: OnceLock<PathBuf> = OnceLock::new();
+    let program = FOUND.get_or_init(|| throwaway::program("strace"));
     if rustix::process::geteuid().is_root() {
         return Command::new(program);
     }
     let mut command = Command::new("sudo");
     command.arg("-n").arg(program);
     command
-}
-
-async fn find() -> PathBuf {
-    let in_path = || {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let mut programs = std::env::split_paths(&path).map(|directory| directory.join("strace"));
-        programs.find(|program| program.exists())
-    };
-    if let Some(program) = in_path() {
-        return program;
-    }
-    let help = "these tests need strace: install the package strace";
-    let is_root = rustix::process::geteuid().is_root();
-    assert!(is_root && Path::new("/usr/bin/apt-get").exists(), "{help}");
-    for arguments in [
-        &["update"][..],
-        &["install", "-y", "--no-install-recommends", "strace"][..],
-    ] {
-        let mut command = Command::new("apt-get");
-        command
-            .args(["-o", "DPkg::Lock::Timeout=300"])
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive");
-        let output = command.output().await.unwrap();
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{help} ({errors})");
-    }
-    in_path().expect(help)
 }
 
 /// The threads of a process with their names.

@@ -2,22 +2,14 @@
 
 use std::{path::Path, process::Command};
 
-/// What the model is written in; README names it among what the tests need.
-const PYTHON: &str = "python3";
-
 #[test]
 fn the_model_of_the_agreement_is_as_documented() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/agreement_model.py");
-    let output = Command::new(PYTHON)
+    let output = Command::new(throwaway::program("python3"))
         .arg(&model)
         .arg("--quick")
         .output()
-        .unwrap_or_else(|error| {
-            panic!(
-                "{PYTHON} (3.8 or newer) is needed to check {}: {error}",
-                model.display()
-            )
-        });
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let failed = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}{failed}");

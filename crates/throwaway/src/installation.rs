@@ -6,6 +6,8 @@ use std::{
     process::Command,
 };
 
+use crate::packages;
+
 /// The user that servers run as when we are root, which PostgreSQL refuses to be.
 const USER: &str = "postgres";
 /// Where Debian and its children put the programs of each version.
@@ -29,7 +31,7 @@ impl Installation {
     /// Finds PostgreSQL, or installs it if we are root on a system with apt.
     pub(crate) fn find() -> Self {
         let programs = programs().unwrap_or_else(|| {
-            install();
+            packages::install("postgresql");
             programs().unwrap_or_else(|| panic!("the package postgresql has no initdb"))
         });
         let is_root = rustix::process::geteuid().is_root();
@@ -82,33 +84,6 @@ fn programs() -> Option<PathBuf> {
     in_path
         .chain(installed)
         .find(|programs| programs.join("initdb").exists() && programs.join("postgres").exists())
-}
-
-fn install() {
-    let is_root = rustix::process::geteuid().is_root();
-    assert!(
-        is_root && Path::new("/usr/bin/apt-get").exists(),
-        "tests need PostgreSQL's server programs initdb and postgres: \
-         install the package postgresql"
-    );
-    for arguments in [
-        &["update"][..],
-        &["install", "-y", "--no-install-recommends", "postgresql"][..],
-    ] {
-        let mut command = Command::new("apt-get");
-        command
-            .args(["-o", "DPkg::Lock::Timeout=300"])
-            .args(arguments)
-            .env("DEBIAN_FRONTEND", "noninteractive");
-        let output = command
-            .output()
-            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success(),
-            "tests need PostgreSQL's server programs, and apt-get did not install them: {errors}"
-        );
-    }
 }
 
 fn owner() -> Owner {

@@ -36,6 +36,8 @@ mod directory;
 
 mod installation;
 
+mod packages;
+
 mod keeper;
 
 mod replication;
@@ -44,6 +46,7 @@ mod settings;
 
 mod snapshot;
 
+pub use packages::program;
 pub use snapshot::Snapshot;
 
 /// How long a server may take to start, to stop or to answer.

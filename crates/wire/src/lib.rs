@@ -27,6 +27,10 @@ pub mod proto {
 /// Items that one batch holds at most.
 pub const BATCH_MAX: usize = 128;
 
+/// Bytes that the message of one batch takes at most, with room to spare. **Invariant:** kept by
+/// `orders::tests::a_batch_of_the_largest_orders_fits`.
+pub const BATCH_BYTES_MAX: usize = 640 * 1024;
+
 /// Validators that one page of a listing holds at most.
 pub const PAGE_MAX: usize = 500;
 

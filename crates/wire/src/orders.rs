@@ -292,6 +292,36 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_of_the_largest_orders_fits() {
+        let data = vec![0xff; BuilderRequestAuth::DATA_BYTES_MAX];
+        let largest = BuilderRequestAuth::new(data, Slot(u64::MAX)).unwrap();
+        let ballot = proto::Ballot {
+            round: u64::MAX,
+            root: vec![0xff; 32],
+        };
+        for duty in duties()
+            .into_iter()
+            .chain([Duty::BuilderRequestAuth(largest)])
+        {
+            let order = SigningOrder {
+                validator: PublicKey([1; 48]),
+                fork_version: ForkVersion([2; 4]),
+                genesis_validators_root: Root([3; 32]),
+                duty,
+            };
+            let item = proto::SignItem {
+                order: Some(order_to_proto(&order)),
+                ballot: Some(ballot.clone()),
+            };
+            let request = proto::SignRequest {
+                items: vec![item; crate::BATCH_MAX],
+            };
+            let bytes = prost::Message::encoded_len(&request);
+            assert!(bytes <= crate::BATCH_BYTES_MAX, "{bytes} of {order:?}");
+        }
+    }
+
+    #[test]
     fn every_duty_survives_the_way_there_and_back() {
         for duty in duties() {
             let order = order(duty);

@@ -5,7 +5,8 @@
 //! near the deadline, the limit becomes what two thirds of a deadline get done (as TCP Westwood sets
 //! its window by the measured rate, not by halving), and it grows again with each request that ends
 //! in time while the limit is nearly used, the more the sooner it ended. Between two thirds of a
-//! deadline and five sixths it rests, so that it swings only with what it measures.
+//! deadline and five sixths it rests, so that it swings only with what it measures. A limit that is too
+//! low costs duties: it is lowered only when requests that ended took nearly too long themselves.
 //!
 //! Nothing is learnt from an outage, in which nothing ends: then the limit stays, and more than a few
 //! requests are turned away until something ends. Time is an argument; there is no clock here.
@@ -37,8 +38,14 @@ pub(super) struct Limit {
     thousandths: u64,
     /// Since when there were more than [`LEAST`] under way.
     busy_since: Option<Duration>,
+    /// When the first ended since then: what a burst took until that is no rate.
+    first_end: Option<Duration>,
+    /// The most that were under way at once, since there were next to none.
+    peak: u64,
     /// Ends in each part of the last deadline, the present one last.
     ends: [u64; COUNTED],
+    /// The longest time that one of them took, in each part.
+    slowest: [Duration; COUNTED],
     /// When the present part began.
     part_began: Duration,
     /// The part in which it was last looked whether the limit is too high.
@@ -57,6 +64,9 @@ impl Limit {
             deadline: deadline.max(Duration::from_millis(10)),
             thousandths: places_max.saturating_mul(WHOLE),
             busy_since: None,
+            first_end: None,
+            peak: 0,
+            slowest: [Duration::ZERO; COUNTED],
             ends: [0; COUNTED],
             part_began: Duration::ZERO,
             judged: Duration::ZERO,
@@ -80,11 +90,16 @@ impl Limit {
         self.turn_parts(now);
         self.relax(now);
         let places = u64::try_from(under_way).unwrap_or(u64::MAX);
+        self.peak = if under_way < LEAST / 2 {
+            0
+        } else {
+            self.peak.max(places + 1)
+        };
         if places >= self.places_max {
             return false;
         }
         if under_way < LEAST {
-            self.busy_since = None;
+            (self.busy_since, self.first_end) = (None, None);
             self.admitted = now;
             return true;
         }
@@ -106,14 +121,24 @@ impl Limit {
         if let Some(present) = self.ends.last_mut() {
             *present = present.saturating_add(1);
         }
+        if let Some(slowest) = self.slowest.last_mut() {
+            *slowest = took.max(*slowest);
+        }
+        if self.busy_since.is_some() {
+            self.first_end.get_or_insert(now);
+        }
         let used = u64::try_from(under_way).unwrap_or(u64::MAX);
         self.judge(now, used);
-        if used.saturating_mul(2) < self.places() {
+        if self.peak.saturating_mul(2) < self.places() {
             return;
         }
         // 1 % of a request for each time that `took` fits into what is left of the target.
         let (took, target) = (micros(took).max(1), micros(self.target()));
-        let growth = target.saturating_sub(took).saturating_mul(WHOLE / 100) / took;
+        let growth = if took.saturating_mul(4) < target {
+            GROWTH_MAX
+        } else {
+            target.saturating_sub(took).saturating_mul(WHOLE / 100) / took
+        };
         self.set(self.thousandths.saturating_add(growth.min(GROWTH_MAX)));
     }
 
@@ -129,16 +154,23 @@ impl Limit {
 
     /// Lowers the limit, if the last one under way would come too late; once in each part.
     fn judge(&mut self, now: Duration, under_way: u64) {
-        let Some(since) = self.busy_since else { return };
+        let Some(since) = self.first_end else { return };
         let busy = now.saturating_sub(since).min(self.deadline);
         // Any earlier, and what a burst has just begun counts as what is not getting done.
         if self.judged == self.part_began || busy < self.deadline / 4 {
             return;
         }
         self.judged = self.part_began;
-        let Some((ends, within)) = self.rate(busy) else {
+        let whole = self.part_began.saturating_sub(since).min(self.deadline);
+        let Some((ends, within)) = self.rate(whole) else {
             return;
         };
+        // Where what ends was quick, those that do not end wait for something else; what ends at its
+        // deadline had no answer.
+        let slowest = self.slowest.iter().max().copied().unwrap_or_default();
+        if slowest < self.target() * 3 / 4 || slowest >= self.deadline {
+            return;
+        }
         let waits = micros(within).saturating_mul(under_way) / ends;
         // The last one has waited already, but what it waited while nothing ended teaches nothing.
         let waited = micros(now.saturating_sub(self.admitted).min(within));
@@ -200,6 +232,10 @@ impl Limit {
         let passed = micros(now.saturating_sub(self.part_began)) / part;
         for _ in 0..passed.min(u64::from(PARTS) + 1) {
             self.ends.rotate_left(1);
+            self.slowest.rotate_left(1);
+            if let Some(present) = self.slowest.last_mut() {
+                *present = Duration::ZERO;
+            }
             if let Some(present) = self.ends.last_mut() {
                 *present = 0;
             }

@@ -95,6 +95,10 @@ impl Line {
                 Err(_) => Some("no answer in time".to_owned()),
             };
             let Some(problem) = problem else {
+                // A later renewal may have come first.
+                if self.renewals.load(Ordering::Relaxed) != number {
+                    return;
+                }
                 self.channel.store(Arc::new(renewed));
                 info!(cosigner = self.san, "connected anew");
                 return;

@@ -25,7 +25,7 @@ use super::{
     misdeeds::{Misdeed, Misdeeds},
     probing::Failures,
     replies::{self, Nonsense},
-    transport::{SendBy, Transport},
+    transport::{SendBy, Transport, is_late_call},
 };
 use crate::metrics::Metrics;
 
@@ -343,13 +343,18 @@ impl Link {
     /// Notes a broken connection, and says what kind of failure a status is.
     #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is gRPC's")]
     fn failed_call(&self, status: &Status) -> FailureReason {
+        // It was not asked: that says nothing of it.
+        if is_late_call(status) {
+            return FailureReason::TimedOut;
+        }
         if is_transport(status) {
             self.back_off();
             self.call_failed(&self.describe(status));
             return FailureReason::Unreachable;
         }
         self.note_heard();
-        if status.code() != Code::ResourceExhausted {
+        // What we asked too much of, or wrongly, is no failure of the cosigner's.
+        if !matches!(status.code(), Code::ResourceExhausted | Code::OutOfRange) {
             self.call_failed(&self.describe(status));
         }
         match status.code() {

@@ -9,6 +9,7 @@ use tonic::{Request, Status, Streaming};
 use wire::proto::{self, cosigner_client::CosignerClient};
 
 use self::timely::Timely;
+pub(super) use self::timely::is_late_call;
 use super::line::Line;
 
 /// A call that is under way; dropped, it is given up.

@@ -34,8 +34,8 @@ impl World {
         while Instant::now() < end && !self.witness.lock().is_broken() {
             let most = match self.plan.tempo {
                 Tempo::Mixed => 250,
-                Tempo::Race | Tempo::Crowd => 40,
-                Tempo::Restarts => 20,
+                Tempo::Race | Tempo::Crowd | Tempo::PutBack => 40,
+                Tempo::Restarts => 100,
             };
             sleep(self.chance.ms(1, most)).await;
             self.take_snapshot();
@@ -79,7 +79,7 @@ impl World {
             Fault::Jumps => self.set_clock(member, 2_000_000),
             Fault::Restores if !self.is_liar(member) => {
                 self.put_back(member, Whole::Database);
-                if self.chance.percent(50) {
+                if self.chance.percent(75) {
                     self.restart(member);
                 }
             }
@@ -107,7 +107,7 @@ impl World {
         self.end_member(member);
         let most = match self.plan.tempo {
             Tempo::Mixed => 1_500,
-            Tempo::Race | Tempo::Crowd => 30,
+            Tempo::Race | Tempo::Crowd | Tempo::PutBack => 30,
             Tempo::Restarts => 4,
         };
         tokio::spawn(Arc::clone(self).start_member(member, self.chance.ms(0, most)));

@@ -155,7 +155,7 @@ impl World {
             promises_max: match (self.plan.has(Fault::FewPromises), self.plan.tempo) {
                 (false, _) => 1_000,
                 (true, Tempo::Crowd) => 1,
-                (true, Tempo::Mixed | Tempo::Race | Tempo::Restarts) => 2,
+                (true, _) => 2,
             },
             genesis_validators_root: CHAIN,
             slots_per_epoch: SLOTS_PER_EPOCH,
@@ -223,7 +223,8 @@ impl Weather for Sky {
             let most = match step {
                 Step::Commit if slow => 400,
                 Step::Connect | Step::Read | Step::Decide if slow => 50,
-                Step::Commit | Step::Anchor => 2,
+                Step::Commit => world.plan.commit_ms,
+                Step::Anchor => 2,
                 Step::Connect
                 | Step::Read
                 | Step::Take

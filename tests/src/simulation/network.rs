@@ -76,7 +76,11 @@ async fn there_and_back(
     member: usize,
     asked: Asked,
 ) -> Result<Answer, Status> {
-    if !world.travel(Node::Api(api), Node::Member(member)).await {
+    let signs = matches!(asked, Asked::Sign(_));
+    if !world
+        .travel(Node::Api(api), Node::Member(member), signs)
+        .await
+    {
         return lost(&world).await;
     }
     let (endpoint, its_life) = {
@@ -106,7 +110,10 @@ async fn there_and_back(
     let Ok(answer) = answer else {
         return lost(&world).await;
     };
-    match world.travel(Node::Member(member), Node::Api(api)).await {
+    match world
+        .travel(Node::Member(member), Node::Api(api), signs)
+        .await
+    {
         true => answer,
         false => lost(&world).await,
     }

@@ -1,6 +1,10 @@
 //! What a seed means: who takes part, what goes wrong, and what is asked.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use duty::{
     AttestationData, BeaconBlockHeader, Checkpoint, Claim, Duty, Epoch, ForkVersion, PublicKey,
@@ -160,13 +164,15 @@ pub(super) enum Tempo {
     Restarts,
     /// A race for the duties of two validators, among members with room for one promise.
     Crowd,
+    /// One message after another for one duty, and disks that are put back in between.
+    PutBack,
 }
 
 impl Tempo {
     pub(super) const fn is_race(self) -> bool {
         match self {
             Self::Mixed => false,
-            Self::Race | Self::Restarts | Self::Crowd => true,
+            Self::Race | Self::Restarts | Self::Crowd | Self::PutBack => true,
         }
     }
 }
@@ -196,6 +202,11 @@ pub(super) struct Plan {
     pub(super) scripts: Vec<Script>,
     /// How long things go wrong.
     pub(super) chaos: Duration,
+    /// What a commit takes at most, in milliseconds.
+    pub(super) commit_ms: u64,
+    /// From which signer-api to which member every message takes long, of those that ask for a
+    /// signature, or of the others.
+    pub(super) long_ways: BTreeSet<(usize, usize, bool)>,
 }
 
 /// What is asked with a majority, and, seldom, what must not exist.
@@ -216,16 +227,20 @@ const SIZES: [(usize, usize); 12] = [
 
 impl Plan {
     pub(super) fn new(chance: &Chance) -> Self {
-        let (mut t, mut n) = chance.pick(&SIZES);
+        let tempo = match chance.below(20) {
+            0..9 => Tempo::Mixed,
+            9..13 => Tempo::Race,
+            13..16 => Tempo::Restarts,
+            16..19 => Tempo::Crowd,
+            _ => Tempo::PutBack,
+        };
+        let (mut t, mut n) = match tempo {
+            Tempo::Mixed | Tempo::Race | Tempo::PutBack => chance.pick(&SIZES),
+            Tempo::Restarts | Tempo::Crowd => chance.pick(&SPOILED_BY_TWO),
+        };
         if family(t, n, 0).is_none() {
             (t, n) = (3, 4);
         }
-        let tempo = match chance.below(20) {
-            0..10 => Tempo::Mixed,
-            10..15 => Tempo::Race,
-            15..18 => Tempo::Restarts,
-            _ => Tempo::Crowd,
-        };
         let most = chance.pick(&[0, 20, 40, 60]);
         let some = |among: &[Fault]| {
             let faults = among.iter().copied();
@@ -236,6 +251,7 @@ impl Plan {
             Tempo::Race => some(&Fault::IN_RACES),
             Tempo::Restarts => vec![Fault::Delays, Fault::CosignersCrash],
             Tempo::Crowd => vec![Fault::Delays, Fault::FewPromises],
+            Tempo::PutBack => vec![Fault::Restores],
         };
         let validators = 1 + u8::from(tempo == Tempo::Crowd || chance.percent(25));
         let families: Vec<_> = (0..validators).filter_map(|v| family(t, n, v)).collect();
@@ -249,22 +265,34 @@ impl Plan {
                 liars.insert(chance.index(n), chance.pick(&Lie::ALL));
             }
         }
-        let wishes = match tempo.is_race() {
-            false => wishes(chance, &families),
-            true => raced(chance, &families),
+        let mut wishes = match tempo {
+            Tempo::Mixed => wishes(chance, &families),
+            Tempo::Race if chance.percent(25) => surrounding(&families),
+            Tempo::Race | Tempo::Restarts | Tempo::PutBack => raced(chance, &families),
+            // Of the second one duty, whose promises need room.
+            Tempo::Crowd => {
+                let mut wishes = raced(chance, &families[..1]);
+                wishes.extend(raced(chance, &families[1..]).into_iter().take(1));
+                wishes
+            }
         };
         let scripts = match tempo.is_race() {
             false => (0..1 + chance.index(3))
                 .map(|_| script(chance, wishes.len(), apis))
                 .collect(),
             true => (0..wishes.len())
-                .map(|wish| racers_script(chance, wish, apis))
+                .map(|wish| racers_script(chance, tempo, wish, apis))
                 .collect(),
         };
-        let chaos = match tempo.is_race() {
-            false => chance.ms(500, 3_000),
-            true => chance.ms(50, 700),
+        let chaos = match tempo {
+            Tempo::Mixed => chance.ms(500, 3_000),
+            Tempo::Race => chance.ms(50, 700),
+            Tempo::Crowd | Tempo::PutBack => chance.ms(300, 1_500),
+            Tempo::Restarts => chance.ms(1_000, 2_500),
         };
+        // One that can not be slashed, for everybody.
+        let randao = Duty::RandaoReveal(Epoch(EPOCH));
+        wishes.push(wish(families[0].key(), randao));
         Self {
             t,
             n,
@@ -276,6 +304,19 @@ impl Plan {
             wishes,
             scripts,
             chaos,
+            commit_ms: match tempo.is_race() {
+                true => chance.pick(&[3, 8, 150]),
+                false => 2,
+            },
+            long_ways: match tempo {
+                Tempo::Crowd if chance.percent(50) => BTreeSet::new(),
+                Tempo::Mixed | Tempo::Race | Tempo::PutBack => BTreeSet::new(),
+                Tempo::Restarts | Tempo::Crowd => (0..apis)
+                    .flat_map(|api| (0..n).map(move |member| (api, member)))
+                    .flat_map(|(api, member)| [false, true].map(|signs| (api, member, signs)))
+                    .filter(|_| chance.percent(50))
+                    .collect(),
+            },
         }
     }
 
@@ -330,11 +371,22 @@ fn wishes(chance: &Chance, families: &[Arc<Family>]) -> Vec<Wish> {
                 attest(97, 101, 0),
                 wish(key, block(3_201, 0)),
                 wish(key, block(3_201, 1)),
-                wish(key, Duty::RandaoReveal(Epoch(EPOCH))),
             ]),
         }
     }
     wishes
+}
+
+/// Committees in which two messages with two votes each spoil a duty.
+const SPOILED_BY_TWO: [(usize, usize); 3] = [(3, 4), (3, 4), (4, 5)];
+
+/// Two duties of each validator, around and within.
+fn surrounding(families: &[Arc<Family>]) -> Vec<Wish> {
+    let of = |family: &Arc<Family>| {
+        let key = family.key();
+        [(97, 101), (98, 100)].map(|(source, target)| wish(key, attestation(source, target, 0)))
+    };
+    families.iter().flat_map(of).collect()
 }
 
 /// Different messages for one duty of each validator.
@@ -353,15 +405,27 @@ fn raced(chance: &Chance, families: &[Arc<Family>]) -> Vec<Wish> {
 }
 
 /// One message, again and again, through one signer-api or another.
-fn racers_script(chance: &Chance, wish: usize, apis: usize) -> Script {
+fn racers_script(chance: &Chance, tempo: Tempo, wish: usize, apis: usize) -> Script {
     let first = chance.index(apis);
-    (0..1 + chance.index(3))
+    let times = match tempo {
+        Tempo::Restarts => 4 + chance.index(3),
+        Tempo::Mixed | Tempo::Race | Tempo::Crowd | Tempo::PutBack => 1 + chance.index(3),
+    };
+    (0..times)
         .map(|again| {
             let pause = match again {
+                0 if tempo == Tempo::PutBack && wish > 0 => chance.ms(200, 800),
                 0 => chance.ms(0, 20),
                 _ => chance.ms(0, 200),
             };
-            (pause, wish, (first + again) % apis)
+            // Each keeps its ways.
+            let api = match tempo {
+                Tempo::Restarts => first,
+                Tempo::Mixed | Tempo::Race | Tempo::Crowd | Tempo::PutBack => {
+                    (first + again) % apis
+                }
+            };
+            (pause, wish, api)
         })
         .collect()
 }

@@ -151,15 +151,27 @@ impl World {
     }
 
     /// The time that a message takes, and whether it arrives.
-    pub(super) async fn travel(&self, from: Node, to: Node) -> bool {
+    pub(super) async fn travel(&self, from: Node, to: Node, signs: bool) -> bool {
         let closed = || self.closed.lock().contains(&(from, to));
         let lost = closed() || self.happens(Fault::Losses, 6);
         let (least, most) = match (self.may(Fault::Delays), self.plan.tempo) {
             (false, _) => (0, 2),
-            (true, Tempo::Mixed | Tempo::Race) if self.chance.percent(15) => (0, 1_200),
-            (true, Tempo::Mixed | Tempo::Race) => (0, 12),
-            (true, Tempo::Restarts | Tempo::Crowd) if self.chance.percent(50) => (20, 250),
-            (true, Tempo::Restarts | Tempo::Crowd) => (0, 5),
+            (true, Tempo::Crowd) if self.plan.long_ways.is_empty() => {
+                match self.chance.percent(50) {
+                    true => (20, 250),
+                    false => (0, 5),
+                }
+            }
+            (true, Tempo::Restarts | Tempo::Crowd) => match (from, to) {
+                (Node::Api(api), Node::Member(member))
+                    if self.plan.long_ways.contains(&(api, member, signs)) =>
+                {
+                    (20, 250)
+                }
+                (Node::Api(_) | Node::Member(_), _) => (0, 4),
+            },
+            (true, _) if self.chance.percent(15) => (0, 1_200),
+            (true, _) => (0, 12),
         };
         sleep(self.chance.ms(least, most)).await;
         !lost && !closed()

@@ -16,7 +16,7 @@ use trial::Trial;
 
 /// Tries every case, also after one that fails.
 async fn check(committee: &'static str) {
-    let mut trial = Trial::start(committee).await;
+    let mut trial = Trial::start(committee, trial::HASTY_LINES).await;
     let mut failed = Vec::new();
     // For who looks for the cause of one failure.
     let only = std::env::var("CASE").unwrap_or_default();
@@ -32,8 +32,6 @@ async fn check(committee: &'static str) {
         }
     }
     assert!(failed.is_empty(), "{committee}: {failed:?}");
-    races::two_faces(&mut trial).await;
-    races::never_both(&mut trial).await;
     trial.conclude();
 }
 
@@ -50,4 +48,26 @@ async fn one_liar_of_3_of_4_costs_no_duty_and_two_make_nothing_false() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_liars_of_5_of_7_cost_no_duty_and_three_make_nothing_false() {
     check("5-of-7").await;
+}
+
+/// Both signer-apis have time.
+async fn race(committee: &'static str) {
+    let mut trial = Trial::start(committee, trial::PATIENT_LINES).await;
+    races::two_faces(&mut trial).await;
+    races::never_both(&mut trial).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_liar_of_2_of_3_is_of_two_minds_and_never_lets_two_callers_sign_a_duty_differently() {
+    race("2-of-3").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_liar_of_3_of_4_is_of_two_minds_and_never_lets_two_callers_sign_a_duty_differently() {
+    race("3-of-4").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn liars_of_5_of_7_are_of_two_minds_and_never_let_two_callers_sign_a_duty_differently() {
+    race("5-of-7").await;
 }

@@ -1,5 +1,7 @@
 //! Every way to misbehave, and what comes of it.
 
+use std::time::Duration;
+
 use tests::liar::{
     Breach, FalsePartial, FalseReply, FalseReport, FalseStatus, Frames, Lie, On, Outbidding,
     Trouble, partials,
@@ -14,6 +16,12 @@ pub struct Scene {
     /// Whose partials come first: as many as are needed.
     pub first: Vec<u64>,
 }
+
+/// How late an honest one is that lets liars lead: less than anybody waits before a promise is late,
+/// because who is later is one more that is faulty.
+pub const A_BIT_LATE: Duration = Duration::from_millis(25);
+/// More than anybody is waited for.
+const VERY_LATE: Duration = Duration::from_millis(400);
 
 /// What liars must have been asked for a case to have been one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,25 +57,15 @@ pub enum Beyond {
     Either,
 }
 
-/// Who of the honest is slow while as many lie as may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slow {
-    /// Nobody.
-    Nobody,
-    /// One more than can be spared: liars are needed, until they are known.
-    One,
-    /// One, but not so slow that a ballot more, which a liar's failure leads to, outruns it.
-    OneABit,
-    /// Two more: so are two of them.
-    Two,
-}
+/// What a member does, given who lies.
+type Behaviour = Box<dyn Fn(&Scene, u64) -> Lie + Send + Sync>;
 
 /// One way to misbehave.
 pub struct Case {
     /// Its name.
     pub name: &'static str,
     /// What a member does.
-    pub lie: Box<dyn Fn(&Scene, u64) -> Lie + Send + Sync>,
+    pub lie: Behaviour,
     /// What its liars are blamed for; for nothing if it may be the network's fault, or an honest
     /// cosigner's word.
     pub blamed: Option<&'static str>,
@@ -77,8 +75,8 @@ pub struct Case {
     pub is_failure: bool,
     /// What comes of it beyond what is tolerated.
     pub beyond: Beyond,
-    /// Who is slow.
-    pub slow: Slow,
+    /// How late as many honest members are as lie, so that liars are among the first.
+    pub late: Duration,
 }
 
 impl Case {
@@ -96,7 +94,7 @@ fn case(name: &'static str, lie: impl Fn(&Scene, u64) -> Lie + Send + Sync + 'st
         proof: Proof::Promises(1),
         is_failure: true,
         beyond: Beyond::Fails,
-        slow: Slow::Nobody,
+        late: Duration::ZERO,
     }
 }
 
@@ -106,7 +104,7 @@ fn partial(name: &'static str, lie: FalsePartial) -> Case {
         blamed: Some("partial"),
         proof: Proof::Signatures,
         is_failure: false,
-        slow: Slow::One,
+        late: A_BIT_LATE,
         ..case(name, move |_, _| Lie::Partial(lie.clone()))
     }
 }
@@ -131,7 +129,7 @@ fn trouble(name: &'static str, trouble: Trouble) -> Case {
 fn withheld(name: &'static str, trouble: Trouble) -> Case {
     Case {
         proof: Proof::Signatures,
-        slow: Slow::OneABit,
+        late: A_BIT_LATE,
         ..case(name, move |_, _| Lie::Stream(trouble, On::Sign))
     }
 }
@@ -181,7 +179,6 @@ pub fn cases() -> Vec<Case> {
 fn false_partials() -> Vec<Case> {
     let wrong_length = |name, length| Case {
         blamed: Some("reply"),
-        slow: Slow::OneABit,
         ..partial(name, FalsePartial::Length(length))
     };
     let bytes = |name, bytes| partial(name, FalsePartial::Bytes(bytes));
@@ -248,7 +245,8 @@ fn colluders() -> Vec<Case> {
             lie: Box::new(in_combination),
             blamed: None,
             beyond: Beyond::Either,
-            slow: Slow::Two,
+            // They cancel only in the sum of those that are first; nobody has failed meanwhile.
+            late: VERY_LATE,
             ..partial("errors that cancel", FalsePartial::AnotherRoot)
         },
     ]
@@ -272,7 +270,7 @@ fn false_replies() -> Vec<Case> {
         },
         Case {
             proof: Proof::Signatures,
-            slow: Slow::OneABit,
+            late: A_BIT_LATE,
             ..reply("a partial and a refusal", FalseReply::Both)
         },
         outbids("a ballot of 2^63", Outbidding::Half),
@@ -306,7 +304,7 @@ fn refusals() -> Vec<Case> {
     };
     let promises = |name, reason| Case {
         proof: Proof::Signatures,
-        slow: Slow::OneABit,
+        late: A_BIT_LATE,
         ..reply(name, FalseReply::PromisesThenRefuses(reason))
     };
     vec![
@@ -454,7 +452,7 @@ fn reports() -> Vec<Case> {
         Case {
             blamed: Some("partial"),
             proof: Proof::Signatures,
-            slow: Slow::One,
+            late: A_BIT_LATE,
             ..report("another member's index", FalseReport::Index(1))
         },
         unlisted("every validator twice", FalseReport::Twice),

@@ -22,20 +22,16 @@ use tests::{
 };
 use threshold::{CommitteeSize, Signature};
 
-use crate::table::{Beyond, Case, Proof, Scene, Slow};
+use crate::table::{A_BIT_LATE, Beyond, Case, Proof, Scene};
 
 /// Who is asked for what can be signed; its deadline leaves room for a busy machine.
 const PATIENT: usize = 0;
-const PATIENT_LINES: &str = "deadline_ms = 3000";
+pub const PATIENT_LINES: &str = "deadline_ms = 3000";
 /// Who is asked for what cannot be signed: that takes as long as the deadline is.
 const HASTY: usize = 1;
-const HASTY_LINES: &str = "deadline_ms = 900";
+pub const HASTY_LINES: &str = "deadline_ms = 400";
 /// When an answer must be there after the deadline: much too late, on an idle machine.
 const LATE: Duration = Duration::from_secs(3);
-/// How late a slow one is: more than anybody waits before another is asked as well.
-const SLOW: Duration = Duration::from_millis(400);
-/// More than the least that anybody waits.
-const A_BIT_SLOW: Duration = Duration::from_millis(150);
 /// When they are honest again, what they kept from being signed is signed within this time.
 const RECOVERY: Duration = Duration::from_secs(20);
 /// So many times is asked until liars were asked, and what they did was noticed; then so long.
@@ -67,7 +63,7 @@ pub struct Trial {
 type Counts = BTreeMap<(u64, String), u64>;
 
 impl Trial {
-    pub async fn start(committee: &'static str) -> Self {
+    pub async fn start(committee: &'static str, hasty_lines: &'static str) -> Self {
         let size: CommitteeSize = committee.parse().unwrap();
         let numbers = 1..=u64::try_from(size.members()).unwrap();
         let mut prepared = Prepared::new(Options {
@@ -88,7 +84,7 @@ impl Trial {
         prepared.detour(0, ports.clone());
         prepared.detour(1, ports);
         prepared.configure_signer(PATIENT, PATIENT_LINES);
-        prepared.configure_signer(HASTY, HASTY_LINES);
+        prepared.configure_signer(HASTY, hasty_lines);
         let mut trial = Self {
             cluster: prepared.start().await,
             liars,
@@ -200,12 +196,8 @@ impl Trial {
 
     /// As many lie as may: all is signed in time, and they are blamed, and nobody else is.
     async fn within(&mut self, case: &Case) {
-        let slow = match case.slow {
-            Slow::Nobody => 0,
-            Slow::One | Slow::OneABit => 1,
-            Slow::Two => 2,
-        };
-        let liars = self.switch(case, self.spare(), slow);
+        let late = if case.late.is_zero() { 0 } else { self.spare() };
+        let liars = self.switch(case, self.spare(), late);
         let (misdeeds, failures) = self.counts(PATIENT).await;
         let began = Instant::now();
         for round in 1.. {
@@ -342,8 +334,7 @@ impl Trial {
         eventually(&what, RECOVERY, || async {
             let asked = self.ask(PATIENT, asking).await;
             self.hold(&what, &asked);
-            let is_signed = asked.iter().all(|asked| asked.answer.status == 200);
-            is_signed
+            asked.iter().all(|asked| asked.answer.status == 200)
         })
         .await;
     }
@@ -355,11 +346,11 @@ impl Trial {
         }
     }
 
-    /// The last `count` lie so, `slow` of the last others are late, the first are honest.
-    fn switch(&self, case: &Case, count: usize, slow: usize) -> BTreeSet<u64> {
+    /// The last `count` lie so, `late` of the last others are a bit late, the first are honest.
+    fn switch(&self, case: &Case, count: usize, late: usize) -> BTreeSet<u64> {
         let numbers: Vec<u64> = self.liars.iter().map(Liar::number).collect();
         let (honest, liars) = numbers.split_at(numbers.len() - count);
-        let (quick, late) = honest.split_at(honest.len().saturating_sub(slow));
+        let (quick, late) = honest.split_at(honest.len().saturating_sub(late));
         let missing = self.size.threshold().saturating_sub(quick.len());
         let scene = Scene {
             members: u64::try_from(numbers.len()).unwrap(),
@@ -375,11 +366,7 @@ impl Trial {
             liar.switch(if liars.contains(&number) {
                 (case.lie)(&scene, number)
             } else if late.contains(&number) {
-                Lie::Slow(if case.slow == Slow::OneABit {
-                    A_BIT_SLOW
-                } else {
-                    SLOW
-                })
+                Lie::Slow(case.late)
             } else {
                 Lie::Honest
             });
@@ -387,21 +374,17 @@ impl Trial {
         liars.iter().copied().collect()
     }
 
-    /// As many as may lie so, and one of the others is slow, so that they are needed: each time
-    /// another, for slowness is got used to.
-    pub fn lie_with_one_slow(&self, lie: &Lie, time: usize) {
-        let honest = self.size.threshold();
+    /// As many as may lie so, and as many of the others are a bit late.
+    pub fn lead(&self, lie: &Lie) {
+        let late = self.size.members() - 2 * self.spare();
         for (position, liar) in self.liars.iter().enumerate() {
-            if position < honest {
-                let is_slow = position == time % honest;
-                liar.switch(if is_slow {
-                    Lie::Slow(SLOW)
-                } else {
-                    Lie::Honest
-                });
-            } else if time == 0 {
-                liar.switch(lie.clone());
-            }
+            liar.switch(if position >= self.size.threshold() {
+                lie.clone()
+            } else if position >= late {
+                Lie::Slow(A_BIT_LATE)
+            } else {
+                Lie::Honest
+            });
         }
     }
 
@@ -420,9 +403,11 @@ impl Trial {
         )
     }
 
-    /// Who was blamed in the end, in the log: each that lied, and nobody else.
+    /// Who was blamed in the end, in the logs: each that lied, and nobody else. One of them lied only
+    /// when too many did, to who has little time.
     pub fn conclude(mut self) {
-        let log = self.cluster.signer(PATIENT).log();
+        let log = [PATIENT, HASTY].map(|signer| self.cluster.signer(signer).log());
+        let log = log.concat();
         let blames = |number: u64| {
             let name = format!("cosigner-{number}");
             let is_blame = |line: &str| line.contains("is to blame") && line.contains(&name);

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use super::*;
 
+mod slots;
+
 const DEADLINE: Duration = Duration::from_millis(1_200);
 const STEP: Duration = Duration::from_millis(1);
 

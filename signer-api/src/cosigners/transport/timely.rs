@@ -64,8 +64,20 @@ where
     })
 }
 
+/// Nothing was sent: no answer, and no failure of the connection's.
+#[derive(Debug, thiserror::Error)]
+#[error("was not sent in time")]
+struct Late;
+
 fn late() -> Status {
-    Status::deadline_exceeded("was not sent in time")
+    let mut status = Status::deadline_exceeded(Late.to_string());
+    status.set_source(Arc::new(Late));
+    status
+}
+
+/// Whether a call failed because its message was kept back.
+pub(in crate::cosigners) fn is_late_call(status: &Status) -> bool {
+    std::error::Error::source(status).is_some_and(|source| source.is::<Late>())
 }
 
 fn is_late(by: Instant) -> bool {
