@@ -27,6 +27,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use plan::Tempo;
 pub use witness::Testimony;
 use world::World;
 
@@ -66,7 +67,8 @@ impl Counts {
 }
 
 /// How long after the last fault everything must work again: a start's pause, and what a process
-/// needs to start and to be noticed. In races they start sooner.
+/// needs to start and to be noticed, and to notice that its disk was put back. In races they start
+/// sooner.
 const SETTLING: Duration = Duration::from_millis(4_500);
 const SETTLING_OF_RACES: Duration = Duration::from_millis(2_700);
 
@@ -143,9 +145,9 @@ async fn live(world: &Arc<World>) {
         .collect();
     world.chaos().await;
     world.heal();
-    let settling = match world.plan.tempo.is_race() {
-        true => SETTLING_OF_RACES,
-        false => SETTLING,
+    let settling = match world.plan.tempo {
+        Tempo::Race | Tempo::Restarts | Tempo::Crowd => SETTLING_OF_RACES,
+        Tempo::Mixed | Tempo::PutBack => SETTLING,
     };
     tokio::time::sleep(settling).await;
     for caller in callers {

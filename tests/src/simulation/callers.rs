@@ -202,9 +202,7 @@ impl World {
         let harmless = self.plan.wishes.iter().filter(|wish| wish.claim.is_none());
         for wish in harmless {
             for api in 0..self.plan.apis {
-                for _ in 0..TRIES {
-                    let _whatever_comes = self.ask(api, wish).await;
-                }
+                let _whatever_comes = self.ask(api, wish).await;
             }
         }
     }

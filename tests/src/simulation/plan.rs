@@ -229,8 +229,8 @@ impl Plan {
     pub(super) fn new(chance: &Chance) -> Self {
         let tempo = match chance.below(20) {
             0..9 => Tempo::Mixed,
-            9..13 => Tempo::Race,
-            13..16 => Tempo::Restarts,
+            9..14 => Tempo::Race,
+            14..16 => Tempo::Restarts,
             16..19 => Tempo::Crowd,
             _ => Tempo::PutBack,
         };
@@ -288,7 +288,7 @@ impl Plan {
             Tempo::Mixed => chance.ms(500, 3_000),
             Tempo::Race => chance.ms(50, 700),
             Tempo::Crowd | Tempo::PutBack => chance.ms(300, 1_500),
-            Tempo::Restarts => chance.ms(1_000, 2_500),
+            Tempo::Restarts => chance.ms(600, 1_500),
         };
         // One that can not be slashed, for everybody.
         let randao = Duty::RandaoReveal(Epoch(EPOCH));
@@ -408,7 +408,7 @@ fn raced(chance: &Chance, families: &[Arc<Family>]) -> Vec<Wish> {
 fn racers_script(chance: &Chance, tempo: Tempo, wish: usize, apis: usize) -> Script {
     let first = chance.index(apis);
     let times = match tempo {
-        Tempo::Restarts => 4 + chance.index(3),
+        Tempo::Restarts => 3 + chance.index(2),
         Tempo::Mixed | Tempo::Race | Tempo::Crowd | Tempo::PutBack => 1 + chance.index(3),
     };
     (0..times)
