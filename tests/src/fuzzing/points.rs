@@ -107,7 +107,7 @@ pub(super) fn reports() -> Vec<(Vec<u64>, Vec<[u8; 48]>)> {
 
 /// Holds for `data`, a byte that chooses and then
 /// - commitments: what is taken reads back as the same bytes and makes a consistent committee;
-/// - partials of a known committee, good and bad: see [`partials`];
+/// - partials of a known committee, good and bad: see `partials`;
 /// - a key, a root and a signature: only the group's own verifies;
 /// - text: a point's digits read back.
 pub fn property(data: &[u8]) -> Reached {

@@ -22,7 +22,7 @@ const ROOT: SigningRoot = SigningRoot([1; 32]);
 const OTHER: SigningRoot = SigningRoot([2; 32]);
 
 /// Holds for `data`, terms and then events, of which most are such as no honest member makes: no
-/// panic, and all that [`Watch`] holds against every effect.
+/// panic, and all that `Watch` holds against every effect.
 pub fn property(data: &[u8]) -> Reached {
     let mut choices = Choices::new(data);
     let terms = terms(&mut choices);
