@@ -124,6 +124,9 @@ fn absent() -> Health {
 fn note(link: &Link, heard: Health) {
     let before = link.health();
     let san = link.san();
+    if heard.generation().is_some() {
+        link.forget_failures();
+    }
     match (&before, &heard) {
         (Health::Unknown | Health::Absent(_), Health::Answering { .. }) => {
             link.answered_again();

@@ -2,9 +2,10 @@
 //!
 //! A cosigner is out while its status is not heard, or when so many calls in a row failed. The status
 //! poll probes the former, one call in a while the latter, which nobody waits for; the first good
-//! answer brings it back. Where the others are too few it is asked all the same.
+//! answer brings it back. While nobody asks anything, nothing can fail either: then it is back when it
+//! has said for a while that it is there. Where the others are too few it is asked all the same.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use parking_lot::Mutex;
 use threshold::{ShareIndex, round::FailureReason, round::Peer};
@@ -21,6 +22,10 @@ use super::{
 /// So many calls in a row that fail, and a cosigner is out.
 const FAILURES_MAX: u32 = 3;
 
+/// So long after the last of them, they say nothing any more of one that answers its status: calls of
+/// a time when it stood still may fail after it has come back.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3);
+
 /// Calls in a row that had no answer, or none that could be understood.
 #[derive(Default)]
 pub(super) struct Failures(Mutex<Streak>);
@@ -29,6 +34,7 @@ pub(super) struct Failures(Mutex<Streak>);
 struct Streak {
     count: u32,
     last: String,
+    last_at: Option<Instant>,
 }
 
 impl Streak {
@@ -43,6 +49,7 @@ impl Link {
         let was_out = streak.is_out();
         streak.count = streak.count.saturating_add(1);
         why.clone_into(&mut streak.last);
+        streak.last_at = Some(Instant::now());
         if streak.is_out() && !was_out {
             warn!(cosigner = %self.san(), why, "a cosigner fails repeatedly: it is probed, not asked");
         }
@@ -56,6 +63,14 @@ impl Link {
             info!(cosigner = %self.san(), "a cosigner is asked again");
         }
         self.show_whether_asked();
+    }
+
+    /// It has said that it is there: what failed long ago is forgotten.
+    pub(super) fn forget_failures(&self) {
+        let last_at = self.failures().0.lock().last_at;
+        if last_at.is_some_and(|at| at.elapsed() >= FORGOTTEN_AFTER) {
+            self.call_answered();
+        }
     }
 
     /// Whether it is asked before it is the last resort.
