@@ -29,7 +29,7 @@ use threshold::{
     round::{Failure, FailureReason, Verdict},
 };
 use tokio::{
-    sync::watch,
+    sync::oneshot,
     time::{Instant, timeout_at},
 };
 
@@ -75,8 +75,8 @@ struct Shared {
     cosigners: Arc<Cosigners>,
     cpu: Cpu,
     metrics: Arc<Metrics>,
-    /// Requests under way; whoever joins one waits for its outcome.
-    under_way: Mutex<HashMap<Key, watch::Receiver<Option<Outcome>>>>,
+    /// Requests under way, and who waits for their outcomes: told in the order in which they came.
+    under_way: Mutex<HashMap<Key, Vec<oneshot::Sender<Outcome>>>>,
     duties: Duties,
     arithmetic: Arc<dyn Arithmetic>,
     chance: Chance,
@@ -85,22 +85,30 @@ struct Shared {
 /// A number from 0 up to 1, never the same twice in a row: callers that race must not keep step.
 pub(crate) type Chance = Box<dyn Fn() -> f64 + Send + Sync>;
 
-/// Takes a request from those under way when its work ends, however it ends.
+/// Takes a request from those under way when its work ends, however it ends, and then tells its
+/// outcome, if there is one: who comes later than that asks anew.
 struct UnderWay {
     shared: Arc<Shared>,
     key: Key,
+    outcome: Option<Outcome>,
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.shared.under_way.lock().remove(&self.key);
+        let waiting = self.shared.under_way.lock().remove(&self.key);
+        if let Some(outcome) = &self.outcome {
+            for waits in waiting.into_iter().flatten() {
+                // Its caller may have gone away.
+                let _ = waits.send(outcome.clone());
+            }
+        }
     }
 }
 
 /// A request's part in the work: it does it, or waits for who does.
 enum Part {
-    Begun(watch::Receiver<Option<Outcome>>),
-    Joined(watch::Receiver<Option<Outcome>>),
+    Begun(oneshot::Receiver<Outcome>),
+    Joined(oneshot::Receiver<Outcome>),
 }
 
 impl Signing {
@@ -148,18 +156,15 @@ impl Signing {
         let mut task = Some(task);
         loop {
             let part = self.part(key, &mut task);
-            let (mut outcome, joined) = match part {
+            let (outcome, joined) = match part {
                 Some(Part::Begun(outcome)) => (outcome, false),
                 Some(Part::Joined(outcome)) => (outcome, true),
                 None => return Err(out_of_time()),
             };
-            let ended = timeout_at(deadline, outcome.wait_for(Option::is_some)).await;
-            let outcome = match ended {
-                Err(_) => return Err(out_of_time()),
-                Ok(Ok(outcome)) => outcome.clone(),
-                Ok(Err(_)) => None,
+            let Ok(outcome) = timeout_at(deadline, outcome).await else {
+                return Err(out_of_time());
             };
-            match outcome {
+            match outcome.ok() {
                 // The other's deadline was earlier, or its luck worse: there is time left here.
                 Some(Err(Verdict::Unavailable(_))) | None if joined => {}
                 Some(outcome) => return outcome,
@@ -170,25 +175,27 @@ impl Signing {
 
     /// Joins an equal request, or begins. `None` if the task was used up already.
     fn part(&self, key: Key, task: &mut Option<Task>) -> Option<Part> {
+        let (waits, outcome) = oneshot::channel();
         let mut under_way = self.shared.under_way.lock();
-        if let Some(outcome) = under_way.get(&key) {
+        if let Some(waiting) = under_way.get_mut(&key) {
+            waiting.push(waits);
             self.shared.metrics.coalesced();
-            return Some(Part::Joined(outcome.clone()));
+            return Some(Part::Joined(outcome));
         }
         let task = task.take()?;
-        let (sender, outcome) = watch::channel(None);
-        under_way.insert(key, outcome.clone());
+        under_way.insert(key, vec![waits]);
         let entry = UnderWay {
             shared: Arc::clone(&self.shared),
             key,
+            outcome: None,
         };
-        tokio::spawn(work(entry, task, sender));
+        tokio::spawn(work(entry, task));
         Some(Part::Begun(outcome))
     }
 }
 
 /// Does the work of all requests that are equal to `task`.
-async fn work(entry: UnderWay, task: Task, sender: watch::Sender<Option<Outcome>>) {
+async fn work(mut entry: UnderWay, task: Task) {
     let shared = &entry.shared;
     let Task {
         order,
@@ -210,13 +217,11 @@ async fn work(entry: UnderWay, task: Task, sender: watch::Sender<Option<Outcome>
         }
     };
     count_protection(&shared.metrics, claim, &outcome, began.elapsed());
-    // The entry goes before the outcome is known: who comes later than that asks anew.
-    drop(entry);
     match &outcome {
         Err(Verdict::Unavailable(_)) => place.give_up(),
         Ok(_) | Err(Verdict::Refused(_)) => drop(place),
     }
-    sender.send_replace(Some(outcome));
+    entry.outcome = Some(outcome);
 }
 
 fn count_protection(metrics: &Metrics, claim: Option<Claim>, outcome: &Outcome, took: Duration) {

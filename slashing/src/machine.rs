@@ -90,7 +90,8 @@ pub(crate) fn wall_clock() -> Duration {
         .unwrap_or_default()
 }
 
-async fn on_a_thread<T: Send + 'static>(
+/// Works on files, on a thread that may be held.
+pub(crate) async fn on_a_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, AnchorError> + Send + 'static,
 ) -> Result<T, AnchorError> {
     spawn_blocking(work)

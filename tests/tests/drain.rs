@@ -10,6 +10,7 @@ use std::{
 };
 
 use duty::PublicKey;
+use reqwest::Response;
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::{
@@ -17,7 +18,10 @@ use tests::{
     process::eventually,
     requests::{attestation, block, randao},
 };
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{
+    net::TcpStream,
+    task::{JoinHandle, JoinSet},
+};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -116,17 +120,23 @@ async fn a_signer_api_answers_everything_it_was_asked_before_it_ends() {
     );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn health_turns_down_first_and_what_hangs_is_refused_in_time() {
-    let lines = "deadline_ms = 60000\nstop_delay_ms = 1500\ndrain_ms = 2000\n";
-    let mut cluster = Cluster::start(signer_options(lines)).await;
+/// A request that nobody answers: too few cosigners are left.
+async fn hang(cluster: &mut Cluster) -> JoinHandle<reqwest::Result<Response>> {
     for number in [1, 2] {
         cluster.cosigner(number).freeze();
     }
     let http = reqwest::Client::new();
     let (validator, request) = (cluster.validators()[0], randao(7));
-    let hung = tokio::spawn(post(&http, &cluster, &validator, &request).send());
-    arrived(&cluster).await;
+    let hung = tokio::spawn(post(&http, cluster, &validator, &request).send());
+    arrived(cluster).await;
+    hung
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_turns_down_first_and_what_hangs_is_refused_in_time() {
+    let lines = "deadline_ms = 60000\nstop_delay_ms = 1500\ndrain_ms = 2000\n";
+    let mut cluster = Cluster::start(signer_options(lines)).await;
+    let hung = hang(&mut cluster).await;
 
     let told = Instant::now();
     cluster.signer(0).signal(Signal::TERM);
@@ -159,13 +169,7 @@ async fn health_turns_down_first_and_what_hangs_is_refused_in_time() {
 async fn a_second_signal_ends_it_at_once() {
     let lines = "deadline_ms = 60000\ndrain_ms = 600000\n";
     let mut cluster = Cluster::start(signer_options(lines)).await;
-    for number in [1, 2] {
-        cluster.cosigner(number).freeze();
-    }
-    let http = reqwest::Client::new();
-    let (validator, request) = (cluster.validators()[0], randao(7));
-    let hung = tokio::spawn(post(&http, &cluster, &validator, &request).send());
-    arrived(&cluster).await;
+    let hung = hang(&mut cluster).await;
     cluster.signer(0).signal(Signal::TERM);
     eventually("it stops", SOON, || async {
         cluster.signer_log(0).contains("no new connection")

@@ -220,6 +220,17 @@ pub enum DutyKind {
     Deposit,
 }
 
+impl DutyKind {
+    /// Whether a proposal waits for it: then it waits for nothing else.
+    #[must_use]
+    pub const fn is_for_proposal(self) -> bool {
+        matches!(
+            self,
+            Self::Block | Self::RandaoReveal | Self::ExecutionPayload
+        )
+    }
+}
+
 impl Duty {
     /// The variant.
     #[must_use]

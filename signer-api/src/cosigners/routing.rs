@@ -31,6 +31,8 @@ struct Known<'a> {
     index: ShareIndex,
     promises: Option<Usual>,
     signs: Option<Usual>,
+    /// Better not asked while the others are enough.
+    reserve: bool,
 }
 
 impl Cosigners {
@@ -55,6 +57,7 @@ impl Cosigners {
                 index: *index,
                 promises: usual(Work::Promise),
                 signs: usual(work),
+                reserve: false,
             }
         });
         let mut members: Vec<Known<'_>> = members.collect();
@@ -74,9 +77,12 @@ impl Cosigners {
                         || mode == Mode::Promised && silent(link, Work::Promise, promise_most)
                 })
         };
-        members.sort_by_cached_key(|known| {
+        for known in &mut members {
+            known.reserve = is_reserve(known);
+        }
+        members.sort_by_key(|known| {
             let median = known.signs.map(|usual| usual.median);
-            (is_reserve(known), median.is_none(), median)
+            (known.reserve, median.is_none(), median)
         });
         let mut sounding = true;
         let members = members.iter().enumerate();
@@ -94,7 +100,7 @@ impl Cosigners {
                 index: known.index,
                 promise_within: p95(known.promises).clamp(PROMISE_WITHIN.0, promise_most),
                 sign_within: p95(known.signs).clamp(SIGN_WITHIN.0, sign_most),
-                reserve: is_reserve(known),
+                reserve: known.reserve,
                 sounded,
             }
         });

@@ -49,7 +49,7 @@ pub(super) async fn conduct(
     let (events, mut happening) = mpsc::unbounded_channel();
     let mut conductor = Conductor {
         shared,
-        urgency: if order.duty.is_prompt() {
+        urgency: if order.duty.kind().is_for_proposal() {
             Urgency::Prompt
         } else {
             Urgency::Usual
@@ -85,18 +85,6 @@ pub(super) async fn conduct(
             None => conductor.next(&mut happening).await,
         };
         effects = round.handle(start.elapsed(), event);
-    }
-}
-
-/// Whether a proposal waits for it.
-trait Promptness {
-    fn is_prompt(&self) -> bool;
-}
-
-impl Promptness for duty::Duty {
-    fn is_prompt(&self) -> bool {
-        use duty::DutyKind::{Block, ExecutionPayload, RandaoReveal};
-        matches!(self.kind(), Block | ExecutionPayload | RandaoReveal)
     }
 }
 

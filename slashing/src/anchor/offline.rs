@@ -12,14 +12,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::task::spawn_blocking;
-
 use super::{
     Anchor, AnchorError, Found, Holder, LedgerId, Mark, TOUCH_GAP_S, UNCLEAN_GAP_S, now_s, slots,
 };
 use crate::{
     administration::{self, AdministrationError, Standing},
     database::Database,
+    machine::on_a_thread,
 };
 
 /// Why a tool does not work, or why what it did is not counted.
@@ -84,7 +83,7 @@ enum Fit {
 pub async fn expect(path: &Path, database: &Database) -> Result<Expected, OfflineError> {
     // The anchor first: a cosigner that runs meanwhile counts in it what it has committed.
     let file = path.to_owned();
-    let seen = blocking(move || read(&file)).await?;
+    let seen = on_a_thread(move || read(&file)).await?;
     let mut standing = administration::state(database).await?;
     if let Found::Mark(mark) = &seen.found
         && mark.ledger_id == LedgerId(standing.ledger_id)
@@ -126,7 +125,7 @@ impl Expected {
         }
         let standing = administration::state(database).await?;
         let logged_since_s = logged_since_s(database);
-        let counted = blocking(move || count(&self, &standing, logged_since_s)).await;
+        let counted = on_a_thread(move || count(&self, &standing, logged_since_s)).await;
         match counted {
             Ok(()) | Err(AnchorError::InUse(_)) => Ok(()),
             Err(error) => Err(error.into()),
@@ -225,14 +224,6 @@ fn read(path: &Path) -> Result<Seen, AnchorError> {
         inode: metadata.ino(),
         changed_s: metadata.ctime(),
     })
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, AnchorError> + Send + 'static,
-) -> Result<T, AnchorError> {
-    spawn_blocking(work)
-        .await
-        .unwrap_or(Err(AnchorError::Stopping))
 }
 
 #[cfg(test)]
