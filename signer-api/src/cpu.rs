@@ -62,7 +62,10 @@ impl Cpu {
             let shared = Arc::clone(&shared);
             thread::Builder::new()
                 .name(format!("cpu-{number}"))
-                .spawn(move || work(&shared))?;
+                .spawn(move || {
+                    daemon::threads::compute_behind_others();
+                    work(&shared);
+                })?;
         }
         Ok(cpu)
     }

@@ -27,6 +27,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use callers::DEADLINE;
 use plan::Tempo;
 pub use witness::Testimony;
 use world::World;
@@ -153,6 +154,8 @@ async fn live(world: &Arc<World>) {
     for caller in callers {
         caller.abort();
     }
+    // A request goes on when its caller has gone; it would race with what is asked at last.
+    tokio::time::sleep(DEADLINE).await;
     if !world.witness.lock().is_broken() {
         world.at_last().await;
     }

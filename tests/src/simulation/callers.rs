@@ -20,7 +20,7 @@ use super::{
 };
 
 /// What a request may take.
-const DEADLINE: Duration = Duration::from_millis(1_200);
+pub(super) const DEADLINE: Duration = Duration::from_millis(1_200);
 /// The runtime's clock counts milliseconds.
 const TICK: Duration = Duration::from_millis(3);
 /// What a caller asks again at most.
