@@ -62,10 +62,7 @@ impl Cpu {
             let shared = Arc::clone(&shared);
             thread::Builder::new()
                 .name(format!("cpu-{number}"))
-                .spawn(move || {
-                    daemon::threads::compute_behind_others();
-                    work(&shared);
-                })?;
+                .spawn(move || work(&shared))?;
         }
         Ok(cpu)
     }

@@ -26,8 +26,8 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::Mutex;
 use callers::DEADLINE;
+use parking_lot::Mutex;
 use plan::Tempo;
 pub use witness::Testimony;
 use world::World;

@@ -14,7 +14,6 @@ pub mod reload;
 pub mod serve;
 pub mod shutdown;
 pub mod telemetry;
-pub mod threads;
 pub mod tls;
 
 pub use hardening::harden;
