@@ -256,9 +256,9 @@ pub const BUGS: &[Bug] = &[
             ),
             (
                 "signer-api/src/signing.rs",
-                "timeout_at(deadline, outcome.wait_for",
+                "timeout_at(deadline, outcome)",
                 "timeout_at(deadline + deadline.elapsed().max(Duration::from_secs(if BUG { 5 } else \
-                 { 0 })), outcome.wait_for",
+                 { 0 })), outcome)",
             ),
         ],
     },
