@@ -311,7 +311,12 @@ async fn trap_12_paths_and_keys_are_taken_in_every_form() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn trap_13_a_burst_of_a_whole_sync_committee_is_answered() {
-    let cluster = Cluster::start(Options::new(test_keys(32))).await;
+    // 200 at once are no overload, also for a busy machine and a build without optimisation.
+    let cluster = Cluster::start(Options {
+        signer_lines: "deadline_ms = 6000\n",
+        ..Options::new(test_keys(32))
+    })
+    .await;
     let chain = randao(1)["fork_info"].clone();
     let requests = (0..1_200_u64).map(|number| {
         let (cluster, chain) = (&cluster, chain.clone());
