@@ -13,11 +13,12 @@ mod store;
 use std::{
     collections::{BTreeSet, HashMap},
     fmt,
+    num::NonZeroU64,
     sync::Arc,
 };
 
 use duty::{Permit, PublicKey};
-use keyshare::SecretShare;
+use keyshare::{SecretShare, SigningShare, sign_all};
 use parking_lot::RwLock;
 use slashing::{
     administration::{Counted, Uncounted},
@@ -25,7 +26,7 @@ use slashing::{
     interchange::{Imported, Staged, Taken},
     ledger::{InitialHistory, RegisterError},
 };
-use threshold::PartialSignature;
+use threshold::{PartialSignature, ShareIndex};
 use wire::Report;
 
 use crate::sealing::{Entropy, Passphrase, Unopened};
@@ -211,11 +212,12 @@ pub trait Shares: Send + Sync {
     /// What is held.
     fn listing(&self) -> Arc<Listing>;
 
-    /// Signs what the permit names, with the share of the permit's validator.
+    /// Signs what the permits name, each with the share of its validator, in their order. What is
+    /// one message for many is signed together, if the caller takes `scaled` partials.
     ///
     /// # Errors
     /// [`NotHeld`]; the permit is gone then.
-    fn sign(&self, permit: Permit) -> Result<PartialSignature, NotHeld>;
+    fn sign(&self, permits: Vec<Permit>, scaled: bool) -> Vec<Result<PartialSignature, NotHeld>>;
 
     /// Loads what was imported since the last load: one cheap read if that is nothing.
     ///
@@ -235,7 +237,7 @@ pub struct Vault {
 
 #[derive(Clone, Default)]
 struct Loaded {
-    shares: Arc<HashMap<PublicKey, Arc<SecretShare>>>,
+    shares: Arc<HashMap<PublicKey, Arc<SigningShare>>>,
     listing: Arc<Listing>,
 }
 
@@ -272,12 +274,35 @@ impl Vault {
 
 #[tonic::async_trait]
 impl Shares for Vault {
-    fn sign(&self, permit: Permit) -> Result<PartialSignature, NotHeld> {
-        let validator = permit.validator();
-        let share = self.loaded.read().shares.get(&validator).cloned();
-        share
-            .map(|share| share.sign(permit))
-            .ok_or(NotHeld(validator))
+    fn sign(&self, permits: Vec<Permit>, scaled: bool) -> Vec<Result<PartialSignature, NotHeld>> {
+        let shares = Arc::clone(&self.loaded.read().shares);
+        if !scaled {
+            let plain = permits.into_iter().map(|permit| {
+                let validator = permit.validator();
+                let share = shares.get(&validator).ok_or(NotHeld(validator))?;
+                Ok(share.sign_plain(permit))
+            });
+            return plain.collect();
+        }
+        let mut held = Vec::with_capacity(permits.len());
+        let mut answers = Vec::with_capacity(permits.len());
+        for permit in permits {
+            let validator = permit.validator();
+            answers.push(match shares.get(&validator) {
+                Some(share) => {
+                    held.push((&**share, permit));
+                    Ok(())
+                }
+                None => Err(NotHeld(validator)),
+            });
+        }
+        let mut partials = sign_all(held).into_iter();
+        let answer = |answer: Result<(), NotHeld>| match answer {
+            // As many as were held.
+            Ok(()) => partials.next().map(Ok),
+            Err(not_held) => Some(Err(not_held)),
+        };
+        answers.into_iter().filter_map(answer).collect()
     }
 
     fn holds(&self, validator: &PublicKey) -> bool {
@@ -336,6 +361,7 @@ fn add(before: &Loaded, rows: Vec<(u64, ShareRow)>, key: &DataKey) -> Result<Loa
     let mut listing = Listing::clone(&before.listing);
     for (generation, row) in rows {
         let (report, share) = row.unseal(key)?;
+        let share = share.into_signing(scale(report.commitments.len(), &report.members));
         shares.insert(report.validator, Arc::new(share));
         listing.reports.push(report);
         // Of the rows, not of the header: an import that committed between the two reads comes
@@ -345,6 +371,17 @@ fn add(before: &Loaded, rows: Vec<(u64, ShareRow)>, key: &DataKey) -> Result<Loa
     Ok(Loaded {
         shares: Arc::new(shares),
         listing: Arc::new(listing),
+    })
+}
+
+/// What a committee's shares are divided by; 1 if its indices are none.
+fn scale(threshold: usize, members: &[u64]) -> NonZeroU64 {
+    let indices: Result<_, _> = members
+        .iter()
+        .map(|index| ShareIndex::new(*index))
+        .collect();
+    indices.map_or(NonZeroU64::MIN, |indices| {
+        threshold::scale(threshold, &indices)
     })
 }
 

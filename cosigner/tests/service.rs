@@ -308,7 +308,13 @@ async fn batches_out_of_bounds_and_mixed_ones_are_refused_whole() {
         vec![randao.clone(), to_sign(0, &vote)],
     ] {
         let length = items.len();
-        let status = client.sign(SignRequest { items }).await.unwrap_err();
+        let status = client
+            .sign(SignRequest {
+                items,
+                scaled: false,
+            })
+            .await
+            .unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument, "{length}: {status}");
     }
     for items in [vec![], vec![to_promise(0, &vote); 129]] {
@@ -336,7 +342,13 @@ async fn a_peer_calls_only_the_methods_that_its_names_allow() {
     let (running, mut signer) = stage.start().await;
     let mut operator = running.client(&stage.home, OPERATOR);
     let items = vec![at_once(&randao(stage.validator))];
-    let status = operator.sign(SignRequest { items }).await.unwrap_err();
+    let status = operator
+        .sign(SignRequest {
+            items,
+            scaled: false,
+        })
+        .await
+        .unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
     let status = operator.validators(ValidatorsRequest {}).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);

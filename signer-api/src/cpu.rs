@@ -82,16 +82,22 @@ impl Cpu {
         urgency: Urgency,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        if self.0.threads == 0 {
-            return Some(job());
-        }
         let (done, result) = oneshot::channel();
-        let job: Job = Box::new(move || {
+        self.submit(urgency, move || {
             // Nobody waits any more for a result whose request was given up: skip the work.
             if !done.is_closed() {
                 let _ = done.send(job());
             }
         });
+        result.await.ok()
+    }
+
+    /// Runs `job`, whoever waits for it.
+    pub(crate) fn submit(&self, urgency: Urgency, job: impl FnOnce() + Send + 'static) {
+        if self.0.threads == 0 {
+            return job();
+        }
+        let job: Job = Box::new(job);
         {
             let mut queues = self.0.shared.queues.lock();
             match urgency {
@@ -100,7 +106,6 @@ impl Cpu {
             }
         }
         self.0.shared.work.notify_one();
-        result.await.ok()
     }
 }
 

@@ -14,6 +14,7 @@
     expect(unreachable_pub, reason = "public for the simulation")
 )]
 mod arithmetic;
+mod combiner;
 mod conductor;
 mod duties;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use arithmetic::Arithmetic;
 #[cfg(not(feature = "test-seams"))]
 use arithmetic::Arithmetic;
 use arithmetic::Plain;
+use combiner::Combiner;
 use duties::Duties;
 
 /// A request that was parsed, and whose validator was found.
@@ -78,6 +80,7 @@ struct Shared {
     /// Requests under way, and who waits for their outcomes: told in the order in which they came.
     under_way: Mutex<HashMap<Key, Vec<oneshot::Sender<Outcome>>>>,
     duties: Duties,
+    combiner: Combiner,
     arithmetic: Arc<dyn Arithmetic>,
     chance: Chance,
 }
@@ -126,6 +129,7 @@ impl Signing {
         chance: Chance,
     ) -> Self {
         let shared = Shared {
+            combiner: Combiner::new(cpu.clone(), Arc::clone(&arithmetic)),
             arithmetic,
             chance,
             cosigners,

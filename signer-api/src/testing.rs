@@ -351,7 +351,7 @@ impl Peer {
         } else {
             permit(&order)
         };
-        Outcome::Partial(share.sign(signed).0.to_vec())
+        wire::partial_to_proto(&share.sign(signed))
     }
 }
 

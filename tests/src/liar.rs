@@ -24,11 +24,11 @@ use daemon::tls::{self, TlsFiles};
 use duty::PublicKey;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tonic::transport::{Channel, Endpoint};
-use wire::proto::cosigner_client::CosignerClient;
+use wire::proto::{cosigner_client::CosignerClient, sign_outcome::Outcome as Sign};
 
 pub use lies::{
-    Breach, FalsePartial, FalseReply, FalseReport, FalseStatus, Frames, Lie, On, Outbidding,
-    Trouble,
+    Breach, FalsePartial, FalseReply, FalseReport, FalseScaled, FalseStatus, Frames, Lie, On,
+    Outbidding, Trouble,
 };
 
 /// A cosigner with a switch. It ends when this is dropped.
@@ -52,7 +52,7 @@ struct Member {
     first: Mutex<Option<u64>>,
     relisted: AtomicU64,
     /// What it gave honestly.
-    given: Mutex<HashMap<PublicKey, Vec<u8>>>,
+    given: Mutex<HashMap<PublicKey, Sign>>,
     counts: Counts,
 }
 

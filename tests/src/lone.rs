@@ -159,9 +159,17 @@ impl Asker {
         let items = orders.iter().map(|order| to_promise(order, 0)).collect();
         self.0.promise(PromiseRequest { items }).await?;
         let items = orders.iter().map(|order| to_sign(order, 0)).collect();
-        let reply = self.0.sign(SignRequest { items }).await?.into_inner();
+        let reply = self
+            .0
+            .sign(SignRequest {
+                items,
+                scaled: false,
+            })
+            .await?
+            .into_inner();
         let partial = |outcome: wire::proto::SignOutcome| match outcome.outcome {
             Some(Sign::Partial(bytes)) => Some(bytes),
+            Some(Sign::Scaled(_)) => panic!("a form that was not asked for"),
             Some(Sign::Outbid(_) | Sign::Refused(_)) | None => None,
         };
         Ok(reply.outcomes.into_iter().map(partial).collect())
@@ -202,10 +210,17 @@ impl Asker {
             Promise::Refused(refusal) => return Ok(Answer::refused(refusal.reason())),
         };
         let items = vec![to_sign(order, round)];
-        let reply = self.0.sign(SignRequest { items }).await?;
+        let reply = self
+            .0
+            .sign(SignRequest {
+                items,
+                scaled: false,
+            })
+            .await?;
         let outcome = reply.into_inner().outcomes.remove(0).outcome;
         Ok(match outcome.unwrap() {
             Sign::Partial(bytes) => Answer::Partial(bytes),
+            Sign::Scaled(_) => panic!("a form that was not asked for"),
             Sign::Outbid(_) | Sign::Refused(_) if is_lost => Answer::Never,
             Sign::Outbid(ballot) => Answer::Outbid(ballot.round),
             Sign::Refused(refusal) => Answer::refused(refusal.reason()),

@@ -71,7 +71,10 @@ async fn a_cosigner_speaks_only_with_listed_names_and_only_about_their_business(
     );
 
     // Each with the other's methods: an empty batch is refused for the caller, not for its size.
-    let sign = SignRequest { items: Vec::new() };
+    let sign = SignRequest {
+        items: Vec::new(),
+        scaled: false,
+    };
     let mut as_operator = CosignerClient::new(channel(&cluster, "operator"));
     let denied = as_operator.sign(sign.clone()).await.unwrap_err();
     assert_eq!(denied.code(), Code::PermissionDenied);

@@ -44,10 +44,10 @@ impl Cosigner for Service {
         let orders = request.get_ref().items.iter();
         let kind = Kind::of(orders.map(|item| item.order.as_ref()));
         let _place = self.peers.admit_as(kind, &request)?;
-        let items = request.into_inner().items;
+        let SignRequest { items, scaled } = request.into_inner();
         bounded(&items)?;
         let outcomes = self
-            .sign_all(items)
+            .sign_all(items, scaled)
             .await
             .map_err(Status::invalid_argument)?;
         Ok(Response::new(SignReply { outcomes }))

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use duty::{Claim, DutyKind, Permit};
 use futures_util::future::join_all;
 use slashing::{Ask, Prospect, Question};
-use threshold::{Ballot, PartialSignature};
+use threshold::Ballot;
 use wire::proto::{SignItem, SignOutcome, refusal::Reason, sign_outcome::Outcome};
 
 use super::{
@@ -34,6 +34,7 @@ impl Service {
     pub(super) async fn sign_all(
         &self,
         items: Vec<SignItem>,
+        scaled: bool,
     ) -> Result<Vec<SignOutcome>, &'static str> {
         let accepted: Vec<_> = items
             .into_iter()
@@ -70,7 +71,7 @@ impl Service {
         if first == Some(true) {
             self.parts.metrics.stage("ledger", started.elapsed());
         }
-        Ok(self.sign_permitted(items).await)
+        Ok(self.sign_permitted(items, scaled).await)
     }
 
     /// A permit for an order: from the ledger if it can be slashed, else at once.
@@ -133,8 +134,8 @@ impl Service {
         }
     }
 
-    /// Signs what was permitted, on threads of its own.
-    async fn sign_permitted(&self, items: Vec<Item>) -> Vec<SignOutcome> {
+    /// Signs what was permitted, together, on threads of its own.
+    async fn sign_permitted(&self, items: Vec<Item>, scaled: bool) -> Vec<SignOutcome> {
         let kinds = items.iter().filter_map(|item| item.kind);
         // A batch that goes with others' waits as they do.
         let urgency = kinds.map(urgency).max().unwrap_or(Urgency::Bulk);
@@ -143,15 +144,30 @@ impl Service {
         let vault = Arc::clone(&self.parts.vault);
         let started = Instant::now();
         let signing = self.parts.signers.run(urgency, move || {
+            let mut permits = Vec::with_capacity(count);
             let outcome = |item: Item| match item.step {
-                Step::Permitted(permit) => match vault.sign(permit) {
-                    Ok(PartialSignature(bytes)) => (Outcome::Partial(bytes.to_vec()), "signed"),
-                    Err(not_held) => refused(Refusal::new(Reason::NotFound, not_held.to_string())),
-                },
-                Step::Outbid(higher) => (Outcome::Outbid(wire::ballot_to_proto(&higher)), "outbid"),
-                Step::Refused(refusal) => refused(refusal),
+                Step::Permitted(permit) => {
+                    permits.push(permit);
+                    None
+                }
+                Step::Outbid(higher) => {
+                    Some((Outcome::Outbid(wire::ballot_to_proto(&higher)), "outbid"))
+                }
+                Step::Refused(refusal) => Some(refused(refusal)),
             };
-            items.into_iter().map(outcome).collect::<Vec<_>>()
+            let outcomes: Vec<_> = items.into_iter().map(outcome).collect();
+            let mut partials = vault.sign(permits, scaled).into_iter();
+            let mut signed = || match partials.next() {
+                Some(Ok(partial)) => (wire::partial_to_proto(&partial), "signed"),
+                Some(Err(not_held)) => {
+                    refused(Refusal::new(Reason::NotFound, not_held.to_string()))
+                }
+                None => refused(Refusal::new(Reason::NotFound, "no share signed this")),
+            };
+            outcomes
+                .into_iter()
+                .map(|outcome| outcome.unwrap_or_else(&mut signed))
+                .collect::<Vec<_>>()
         });
         let outcomes = signing.await.unwrap_or_else(|| {
             let refusal = Refusal::new(Reason::Busy, STOPPING);

@@ -121,7 +121,10 @@ async fn check_life(two: Two) {
 
     let (one, committee) = newcomer();
     let (report, order) = (one.report.clone(), order(one.report.validator));
-    assert!(vault.sign(order.permit_without_claim().unwrap()).is_err());
+    let permits = || vec![order.permit_without_claim().unwrap()];
+    for scaled in [false, true] {
+        assert!(matches!(vault.sign(permits(), scaled).as_slice(), [Err(_)]));
+    }
     two.import(vec![one]).await.unwrap();
     assert!(!vault.holds(&report.validator));
     assert_eq!(
@@ -139,10 +142,22 @@ async fn check_life(two: Two) {
         }
     );
     assert!(vault.holds(&report.validator));
-    let partial = vault.sign(order.permit_without_claim().unwrap()).unwrap();
-    committee
-        .verify_partial(report.index, order.signing_root(), &partial)
-        .unwrap();
+    for scaled in [false, true] {
+        let permits = (0..3).map(|_| order.permit_without_claim().unwrap());
+        let partials = vault.sign(permits.collect(), scaled);
+        assert_eq!(partials.len(), 3);
+        for partial in partials {
+            let partial = partial.unwrap();
+            assert_eq!(
+                matches!(partial, PartialSignature::Scaled { .. }),
+                scaled,
+                "{partial}"
+            );
+            committee
+                .verify_partial(report.index, order.signing_root(), &partial)
+                .unwrap();
+        }
+    }
 
     let state = || slashing::administration::state(&two.cosigner);
     let commits = state().await.unwrap().commits;

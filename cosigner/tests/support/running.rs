@@ -161,7 +161,10 @@ pub(crate) async fn promise(
 
 pub(crate) async fn sign(client: &mut CosignerClient<Channel>, items: Vec<SignItem>) -> Vec<Sign> {
     let reply = client
-        .sign(SignRequest { items })
+        .sign(SignRequest {
+            items,
+            scaled: false,
+        })
         .await
         .unwrap()
         .into_inner();

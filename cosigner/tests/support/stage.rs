@@ -114,7 +114,7 @@ pub(crate) fn promise_reason(outcome: &Promise) -> Option<Reason> {
 pub(crate) fn sign_reason(outcome: &Sign) -> Option<Reason> {
     match outcome {
         Sign::Refused(refusal) => Some(refusal.reason()),
-        Sign::Partial(_) | Sign::Outbid(_) => None,
+        Sign::Partial(_) | Sign::Scaled(_) | Sign::Outbid(_) => None,
     }
 }
 
@@ -127,7 +127,7 @@ pub(crate) fn partial(
     let Sign::Partial(bytes) = outcome else {
         panic!("{outcome:?}")
     };
-    let partial = PartialSignature::try_from(bytes.as_slice()).unwrap();
+    let partial = wire::plain_partial_from_proto(bytes).unwrap();
     committee
         .verify_partial(index(1), order.signing_root(), &partial)
         .unwrap();

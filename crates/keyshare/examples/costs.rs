@@ -98,7 +98,7 @@ fn costs_of(threshold: usize, members: &[u64]) {
     measure("verify_partial", || {
         committee.verify_partial(index, root, &partial).unwrap()
     });
-    partials[0].1 = PartialSignature(signature.0);
+    partials[0].1 = PartialSignature::Plain(signature.0);
     measure("combine, fail, and blame one", || {
         committee.combine(root, &partials).unwrap_err()
     });

@@ -1,4 +1,4 @@
-//! Secret scalars, as `blst` computes with them. The one file of this crate that names `blst`.
+//! Secret scalars, as `blst` computes with them. This file and [`field`] alone name `blst`.
 //!
 //! Every pointer handed to `blst` comes from a reference or a slice that lives through the call,
 //! and every output is a value that was initialised before; `blst` keeps no pointer and writes
@@ -8,6 +8,12 @@
     unsafe_code,
     reason = "blst's scalar arithmetic has no safe interface without Clone and Debug"
 )]
+
+pub(crate) mod comb;
+pub(crate) mod digits;
+mod field;
+
+use std::num::NonZeroU64;
 
 use blst::{blst_p1, blst_p2, blst_scalar};
 use zeroize::Zeroizing;
@@ -94,6 +100,54 @@ impl SecretScalar {
         nonzero.then_some(sum)
     }
 
+    /// From four limbs below r, the least first.
+    fn from_limbs(limbs: [u64; 4]) -> Self {
+        let mut scalar = Self::zero();
+        // SAFETY: reads exactly four limbs.
+        unsafe { blst::blst_scalar_from_uint64(&raw mut *scalar.0, limbs.as_ptr()) };
+        scalar
+    }
+
+    /// Four limbs, the least first.
+    fn to_limbs(&self) -> Zeroizing<[u64; 4]> {
+        let mut limbs = Zeroizing::new([0; 4]);
+        // SAFETY: writes exactly four limbs.
+        unsafe { blst::blst_uint64_from_scalar(limbs.as_mut_ptr(), &raw const *self.0) };
+        limbs
+    }
+
+    fn plus(&self, other: &Self) -> Self {
+        let mut sum = Self::zero();
+        // SAFETY: reads initialised scalars. Whether the sum is 0 is of no interest.
+        unsafe {
+            blst::blst_sk_add_n_check(&raw mut *sum.0, &raw const *self.0, &raw const *other.0);
+        }
+        sum
+    }
+
+    fn multiplied(&self, other: &Self) -> Self {
+        let mut product = Self::zero();
+        // SAFETY: reads initialised scalars. Whether the product is 0 is of no interest.
+        unsafe {
+            blst::blst_sk_mul_n_check(&raw mut *product.0, &raw const *self.0, &raw const *other.0);
+        }
+        product
+    }
+
+    /// self·factor mod r.
+    pub(crate) fn times(&self, factor: NonZeroU64) -> Self {
+        self.multiplied(&Self::from_limbs([factor.get(), 0, 0, 0]))
+    }
+
+    /// self/divisor mod r.
+    pub(crate) fn divided_by(&self, divisor: NonZeroU64) -> Self {
+        let divisor = Self::from_limbs([divisor.get(), 0, 0, 0]);
+        let mut inverse = Self::zero();
+        // SAFETY: reads one initialised scalar.
+        unsafe { blst::blst_sk_inverse(&raw mut *inverse.0, &raw const *divisor.0) };
+        self.multiplied(&inverse)
+    }
+
     /// The compressed point g1·self.
     pub(crate) fn public_point(&self) -> [u8; 48] {
         let mut point = blst_p1::default();
@@ -108,26 +162,49 @@ impl SecretScalar {
 
     /// The compressed point H(message)·self.
     pub(crate) fn sign(&self, message: &[u8; 32]) -> [u8; 96] {
-        let mut hash = blst_p2::default();
-        let mut signature = blst_p2::default();
+        let signature = self.multiply_hash(message);
         let mut bytes = [0; 96];
-        // SAFETY: reads the message and the tag, each with its own length; the augmentation is
-        // empty, so its pointer is never read. Writes points, then exactly 96 bytes.
-        unsafe {
-            blst::blst_hash_to_g2(
-                &raw mut hash,
-                message.as_ptr(),
-                message.len(),
-                CIPHERSUITE.as_ptr(),
-                CIPHERSUITE.len(),
-                std::ptr::null(),
-                0,
-            );
-            blst::blst_sign_pk_in_g1(&raw mut signature, &raw const hash, &raw const *self.0);
-            blst::blst_p2_compress(bytes.as_mut_ptr(), &raw const signature);
-        }
+        // SAFETY: reads one initialised point; writes exactly 96 bytes.
+        unsafe { blst::blst_p2_compress(bytes.as_mut_ptr(), &raw const signature) };
         bytes
     }
+
+    /// The uncompressed point H(message)·self.
+    pub(crate) fn sign_uncompressed(&self, message: &[u8; 32]) -> [u8; 192] {
+        let signature = self.multiply_hash(message);
+        let mut bytes = [0; 192];
+        // SAFETY: reads one initialised point; writes exactly 192 bytes.
+        unsafe { blst::blst_p2_serialize(bytes.as_mut_ptr(), &raw const signature) };
+        bytes
+    }
+
+    fn multiply_hash(&self, message: &[u8; 32]) -> blst_p2 {
+        let hash = hash_to_g2(message);
+        let mut signature = blst_p2::default();
+        // SAFETY: reads an initialised point and scalar.
+        unsafe {
+            blst::blst_sign_pk_in_g1(&raw mut signature, &raw const hash, &raw const *self.0);
+        }
+        signature
+    }
+}
+
+fn hash_to_g2(message: &[u8; 32]) -> blst_p2 {
+    let mut hash = blst_p2::default();
+    // SAFETY: reads the message and the tag, each with its own length; the augmentation is
+    // empty, so its pointer is never read.
+    unsafe {
+        blst::blst_hash_to_g2(
+            &raw mut hash,
+            message.as_ptr(),
+            message.len(),
+            CIPHERSUITE.as_ptr(),
+            CIPHERSUITE.len(),
+            std::ptr::null(),
+            0,
+        );
+    }
+    hash
 }
 
 #[cfg(test)]

@@ -8,9 +8,11 @@
 
 mod bls;
 mod secret;
+mod signing;
 mod split;
 
 pub use secret::{InvalidSecret, SecretKey, SecretShare, ShareMismatch, check_share};
+pub use signing::{SigningShare, sign_all};
 pub use split::{Split, SplitError, split};
 
 #[cfg(test)]

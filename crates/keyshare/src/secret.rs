@@ -74,7 +74,7 @@ impl SecretShare {
         reason = "a permit is evidence that is used up by signing"
     )]
     pub fn sign(&self, permit: Permit) -> PartialSignature {
-        PartialSignature(self.0.sign(permit.root().as_bytes()))
+        PartialSignature::Plain(self.0.sign(permit.root().as_bytes()))
     }
 }
 

@@ -1,7 +1,9 @@
 //! Splitting and signing against the wire contract's signatures, which whole keys made, and
 //! against other implementations of sharing and of the curve.
 
+mod combs;
 mod oracle;
+mod signing;
 mod splitting;
 
 use std::collections::BTreeSet;
@@ -59,7 +61,7 @@ fn split_seeded(
 
 /// A partial for any root, which outside of these tests takes a permit.
 fn partial(share: &SecretShare, root: SigningRoot) -> PartialSignature {
-    PartialSignature(share.0.sign(root.as_bytes()))
+    PartialSignature::Plain(share.0.sign(root.as_bytes()))
 }
 
 /// Every subset of `size` members.
@@ -97,4 +99,5 @@ macro_rules! never_implemented {
 
 never_implemented!(SecretKey: Clone, std::fmt::Debug, std::fmt::Display, PartialEq);
 never_implemented!(SecretShare: Clone, std::fmt::Debug, std::fmt::Display, PartialEq);
+never_implemented!(crate::SigningShare: Clone, std::fmt::Debug, std::fmt::Display, PartialEq);
 never_implemented!(duty::Permit: Clone);

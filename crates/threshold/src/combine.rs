@@ -1,11 +1,14 @@
 //! From partial signatures to a signature, and from a bad signature to who is to blame.
 
+use std::collections::BTreeSet;
+
 use duty::{PublicKey, SigningRoot};
 
 use crate::{
-    Committee, PartialSignature, ShareIndex, Signature,
-    bls::{CurvePoint, G1, HashedMessage, InvalidPoint},
-    committee::lagrange_at_zero,
+    Committee, InvalidCommitments, PartialSignature, ShareIndex, Signature,
+    bls::{CurvePoint, G1, G2, G2Sum, HashedMessage, InvalidPoint, Scalar},
+    lagrange::lagrange_at_zero,
+    together::{Combination, combine_each},
 };
 
 /// A partial signature that its member's share made, over this root: evidence by move.
@@ -48,6 +51,9 @@ pub enum BadPartial {
     /// A point that the member's share did not make over this root.
     #[error("the partial signature does not verify under the member's public share")]
     Mismatch,
+    /// The member's public share is not known, so that the partial may be good: not to be blamed.
+    #[error("the member has no public share, because {0}")]
+    Commitments(InvalidCommitments),
 }
 
 /// Why partials make no signature.
@@ -70,6 +76,9 @@ pub enum CombineError {
     /// These members' partials are bad. The others' are good and may be combined again.
     #[error("bad partial signatures of the members {}", Listed(.0))]
     Blame(Vec<ShareIndex>),
+    /// The partials make no signature, and who is to blame cannot be told.
+    #[error("bad partial signatures, and the members have no public shares, because {0}")]
+    Commitments(InvalidCommitments),
     /// Each partial verifies, their combination does not: mathematics excludes it, so this
     /// machine computes wrongly.
     #[error("good partial signatures combined to a bad signature: this machine computes wrongly")]
@@ -134,7 +143,10 @@ impl Committee {
         root: SigningRoot,
         partial: &PartialSignature,
     ) -> Result<VerifiedPartial, BadPartial> {
-        self.verify_hashed(index, &HashedMessage::new(root.as_bytes()), partial)?;
+        let (key, signature) = self.statement(index, partial)?;
+        if !HashedMessage::new(root.as_bytes()).is_signed_by(&key, &signature) {
+            return Err(BadPartial::Mismatch);
+        }
         Ok(VerifiedPartial {
             index,
             root,
@@ -152,28 +164,21 @@ impl Committee {
         root: SigningRoot,
         partials: &[(ShareIndex, PartialSignature)],
     ) -> Result<Signature, CombineError> {
-        self.check_indices(partials)?;
-        let message = HashedMessage::new(root.as_bytes());
-        if let Some(signature) = self.combine_first(&message, partials) {
-            return Ok(signature);
-        }
-        let bad: Vec<ShareIndex> = partials
-            .iter()
-            .filter(|(index, partial)| self.verify_hashed(*index, &message, partial).is_err())
-            .map(|(index, _)| *index)
-            .collect();
-        if bad.is_empty() {
-            Err(CombineError::Unexplained)
-        } else {
-            Err(CombineError::Blame(bad))
-        }
+        let job = Combination {
+            committee: self,
+            root,
+            partials,
+        };
+        combine_each(&[job], None)
+            .pop()
+            .unwrap_or(Err(CombineError::Unexplained))
     }
 
-    fn check_indices(
+    pub(crate) fn check_indices(
         &self,
         partials: &[(ShareIndex, PartialSignature)],
     ) -> Result<(), CombineError> {
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         for (index, _) in partials {
             if !self.members().contains(index) {
                 return Err(CombineError::NotAMember(*index));
@@ -191,43 +196,55 @@ impl Committee {
         Ok(())
     }
 
-    /// Σ λ_i·σ_i over the first t, if that is the group's signature. The partials' subgroup is
-    /// not checked here, because the sum's is, and its pairing: only a valid signature leaves.
-    fn combine_first(
+    /// Σ λ_i·scale_i·σ_i over the first t; `None` if one of them is no point. Their subgroup is not
+    /// checked here, because the sum's is, and its pairing: only a valid signature leaves.
+    pub(crate) fn weighted_sum(
         &self,
-        message: &HashedMessage,
         partials: &[(ShareIndex, PartialSignature)],
-    ) -> Option<Signature> {
+    ) -> Option<G2Sum> {
         let first = partials.get(..self.threshold())?;
+        let points = first.iter().map(|(_, partial)| partial.decode().ok());
+        let points: Vec<CurvePoint> = points.collect::<Option<_>>()?;
         let indices: Vec<ShareIndex> = first.iter().map(|(index, _)| *index).collect();
-        let terms = lagrange_at_zero(&indices)
-            .into_iter()
-            .zip(first)
-            .map(|(weight, (_, partial))| {
-                Some((weight, CurvePoint::decode(partial.as_bytes()).ok()?))
-            })
-            .collect::<Option<Vec<_>>>()?;
-        let sum = CurvePoint::weighted_sum(&terms)?.in_subgroup().ok()?;
-        message
-            .is_signed_by(self.group_point()?, &sum)
-            .then(|| Signature(sum.compress()))
+        let (_, one) = first.first()?;
+        let is_uniform = first.iter().all(|(_, other)| other.scale() == one.scale());
+        if is_uniform && let Some(weights) = self.indices().short_weights(&indices, one.scale()) {
+            let terms: Vec<(i32, CurvePoint)> = weights.into_iter().zip(points).collect();
+            return Some(G2Sum::weighted_briefly(&terms));
+        }
+        let scales = first.iter().map(|(_, partial)| partial.scale().get());
+        let weights = lagrange_at_zero(&indices).into_iter().zip(scales);
+        let weights = weights.map(|(weight, scale)| weight.times(Scalar::from_u64(scale)));
+        Some(G2Sum::weighted(&weights.zip(points).collect::<Vec<_>>()))
     }
 
-    fn verify_hashed(
+    /// What is claimed of the pairing by saying that this partial is the member's.
+    pub(crate) fn statement(
         &self,
         index: ShareIndex,
-        message: &HashedMessage,
         partial: &PartialSignature,
-    ) -> Result<(), BadPartial> {
+    ) -> Result<(G1, G2), BadPartial> {
         if !self.members().contains(&index) {
             return Err(BadPartial::NotAMember(index));
         }
-        let point = CurvePoint::decode(partial.as_bytes())
-            .and_then(CurvePoint::in_subgroup)
-            .map_err(BadPartial::Point)?;
-        match self.member_key(index) {
-            Some(key) if message.is_signed_by(key, &point) => Ok(()),
-            _ => Err(BadPartial::Mismatch),
+        let point = partial.decode().and_then(CurvePoint::in_subgroup);
+        let point = point.map_err(BadPartial::Point)?;
+        let key = self.member_key(index).map_err(BadPartial::Commitments)?;
+        let key = key.ok_or(BadPartial::Mismatch)?;
+        let scaled = || G2::multiplied([(partial.scale(), &point)].into_iter());
+        let whole = match partial {
+            PartialSignature::Plain(_) => Some(point),
+            PartialSignature::Scaled { .. } => scaled(),
+        };
+        Ok((*key, whole.ok_or(BadPartial::Mismatch)?))
+    }
+}
+
+impl PartialSignature {
+    fn decode(&self) -> Result<CurvePoint, InvalidPoint> {
+        match self {
+            Self::Plain(point) => CurvePoint::decode(point),
+            Self::Scaled { point, .. } => CurvePoint::decode_uncompressed(point),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Feldman commitments: g1·a_j for every coefficient of a sharing polynomial.
 
+use std::sync::OnceLock;
+
 use duty::PublicKey;
 
 use crate::{
@@ -11,9 +13,11 @@ use crate::{
 /// member's public share and the threshold.
 #[derive(Debug, Clone)]
 pub struct Commitments {
-    compressed: Vec<[u8; 48]>,
-    points: Vec<G1>,
+    compressed: Box<[[u8; 48]]>,
     group_key: PublicKey,
+    group_point: G1,
+    /// All of them, the group key's included, or what is wrong with one.
+    points: OnceLock<Result<Box<[G1]>, InvalidCommitments>>,
 }
 
 /// Why bytes are no commitments.
@@ -44,7 +48,20 @@ impl Commitments {
     /// # Errors
     /// [`InvalidCommitments`] unless each is on the curve, in the subgroup, and not infinity.
     pub fn new(compressed: Vec<[u8; 48]>) -> Result<Self, InvalidCommitments> {
-        let Some(group_key) = compressed.first().copied().map(PublicKey) else {
+        let commitments = Self::deferred(compressed)?;
+        commitments.check()?;
+        Ok(commitments)
+    }
+
+    /// As [`Self::new`], but only the group key is checked now, and the others when they are first
+    /// needed, that is to verify a single partial: for who has thousands of committees from members
+    /// that checked each when they took their shares. A signature needs only the group key.
+    ///
+    /// # Errors
+    /// [`InvalidCommitments`] unless the group key is on the curve, in the subgroup, and not
+    /// infinity.
+    pub fn deferred(compressed: Vec<[u8; 48]>) -> Result<Self, InvalidCommitments> {
+        let Some(first) = compressed.first() else {
             return Err(InvalidCommitments::Empty);
         };
         if compressed.len() > CommitteeSize::MEMBERS_MAX {
@@ -52,18 +69,20 @@ impl Commitments {
                 got: compressed.len(),
             });
         }
-        let points = compressed
-            .iter()
-            .enumerate()
-            .map(|(position, bytes)| {
-                G1::decode(bytes).map_err(|reason| InvalidCommitments::Point { position, reason })
-            })
-            .collect::<Result<_, _>>()?;
         Ok(Self {
-            compressed,
-            points,
-            group_key,
+            group_key: PublicKey(*first),
+            group_point: decode((0, first))?,
+            compressed: compressed.into_boxed_slice(),
+            points: OnceLock::new(),
         })
+    }
+
+    /// Checks what [`Self::deferred`] put off.
+    ///
+    /// # Errors
+    /// As [`Self::new`], the first time as later.
+    pub fn check(&self) -> Result<(), InvalidCommitments> {
+        self.points().map(|_| ())
     }
 
     /// t: how many partials make a signature.
@@ -84,9 +103,24 @@ impl Commitments {
         &self.compressed
     }
 
-    pub(crate) fn points(&self) -> &[G1] {
-        &self.points
+    /// The points, decoded at the first need.
+    pub(crate) fn points(&self) -> Result<&[G1], InvalidCommitments> {
+        let points = self.points.get_or_init(|| {
+            let others = self.compressed.iter().enumerate().skip(1).map(decode);
+            std::iter::once(Ok(self.group_point))
+                .chain(others)
+                .collect()
+        });
+        points.as_deref().map_err(|invalid| *invalid)
     }
+
+    pub(crate) const fn group_point(&self) -> &G1 {
+        &self.group_point
+    }
+}
+
+fn decode((position, bytes): (usize, &[u8; 48])) -> Result<G1, InvalidCommitments> {
+    G1::decode(bytes).map_err(|reason| InvalidCommitments::Point { position, reason })
 }
 
 impl PartialEq for Commitments {

@@ -1,15 +1,17 @@
 //! Committees: who holds a share of which key, and what each share's public key is.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::OnceLock,
+    collections::BTreeSet,
+    num::NonZeroU64,
+    sync::{Arc, OnceLock},
 };
 
 use duty::PublicKey;
 
 use crate::{
-    Commitments, CommitteeSize, PublicShare, ShareIndex, UnsafeCommittee,
+    Commitments, CommitteeSize, InvalidCommitments, PublicShare, ShareIndex, UnsafeCommittee,
     bls::{G1, Scalar},
+    lagrange::{IndexSet, lagrange_at_zero},
 };
 
 /// The members that share one validator's key, and the commitments to their shares.
@@ -19,11 +21,11 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Committee {
     size: CommitteeSize,
-    members: BTreeSet<ShareIndex>,
+    indices: Arc<IndexSet>,
     commitments: Commitments,
     // Computed at the first need: only blaming and importing need them, and a signer-api makes
     // thousands of committees at its start.
-    public_shares: OnceLock<BTreeMap<ShareIndex, G1>>,
+    public_shares: OnceLock<Box<[(ShareIndex, G1)]>>,
 }
 
 impl Committee {
@@ -35,9 +37,10 @@ impl Committee {
         commitments: Commitments,
         members: BTreeSet<ShareIndex>,
     ) -> Result<Self, UnsafeCommittee> {
+        let size = CommitteeSize::new(commitments.threshold(), members.len())?;
         Ok(Self {
-            size: CommitteeSize::new(commitments.threshold(), members.len())?,
-            members,
+            size,
+            indices: IndexSet::of(size.threshold(), members),
             commitments,
             public_shares: OnceLock::new(),
         })
@@ -57,8 +60,15 @@ impl Committee {
 
     /// The members' indices.
     #[must_use]
-    pub const fn members(&self) -> &BTreeSet<ShareIndex> {
-        &self.members
+    pub fn members(&self) -> &BTreeSet<ShareIndex> {
+        self.indices.members()
+    }
+
+    /// What a member's share is divided by for partials that combine cheaply; 1 where that is not
+    /// so. See [`crate::scale`]. Partials of other scales, and plain ones, combine as well.
+    #[must_use]
+    pub fn scale(&self) -> NonZeroU64 {
+        self.indices.scale()
     }
 
     /// The commitments to the sharing polynomial.
@@ -87,7 +97,8 @@ impl Committee {
     }
 
     /// The public key of the share at `index`, of a member or not: the polynomial has a value
-    /// everywhere. If that value is 0 it is infinity, which no share and no partial matches.
+    /// everywhere. If that value is 0 it is infinity, which no share and no partial matches; so it
+    /// is if the commitments turn out to be invalid, which [`Commitments::check`] tells.
     #[must_use]
     pub fn public_share(&self, index: ShareIndex) -> PublicShare {
         self.point_at(index)
@@ -108,57 +119,44 @@ impl Committee {
     }
 
     fn point_at(&self, index: ShareIndex) -> Option<G1> {
-        if self.members.contains(&index) {
-            self.member_key(index).copied()
+        if self.members().contains(&index) {
+            self.member_key(index).ok().flatten().copied()
         } else {
-            G1::evaluate(self.commitments.points(), index.value())
+            G1::evaluate(self.commitments.points().ok()?, index.value())
         }
     }
 
     /// The point behind a member's public share; `None` for others, and for infinity.
-    pub(crate) fn member_key(&self, index: ShareIndex) -> Option<&G1> {
-        self.public_shares
-            .get_or_init(|| {
-                let points = self.commitments.points();
-                self.members
-                    .iter()
-                    .filter_map(|&member| Some((member, G1::evaluate(points, member.value())?)))
-                    .collect()
-            })
-            .get(&index)
+    ///
+    /// # Errors
+    /// [`InvalidCommitments`] if they were not checked before, and have no such points.
+    pub(crate) fn member_key(&self, index: ShareIndex) -> Result<Option<&G1>, InvalidCommitments> {
+        let points = self.commitments.points()?;
+        let keys = self.public_shares.get_or_init(|| {
+            self.members()
+                .iter()
+                .filter_map(|&member| Some((member, G1::evaluate(points, member.value())?)))
+                .collect()
+        });
+        let own = keys.iter().find(|(member, _)| *member == index);
+        Ok(own.map(|(_, key)| key))
+    }
+
+    /// What the weights of partials follow from.
+    pub(crate) fn indices(&self) -> &IndexSet {
+        &self.indices
     }
 
     /// The point behind the group key.
-    pub(crate) fn group_point(&self) -> Option<&G1> {
-        self.commitments.points().first()
+    pub(crate) const fn group_point(&self) -> &G1 {
+        self.commitments.group_point()
     }
 }
 
 impl PartialEq for Committee {
     fn eq(&self, other: &Self) -> bool {
-        self.members == other.members && self.commitments == other.commitments
+        self.indices == other.indices && self.commitments == other.commitments
     }
 }
 
 impl Eq for Committee {}
-
-/// λ_i = Π_{j≠i} x_j / (x_j − x_i) mod r, in the order of the indices, which are distinct: the
-/// weights with which values at the indices give the value at zero.
-pub(crate) fn lagrange_at_zero(indices: &[ShareIndex]) -> Vec<Scalar> {
-    let points: Vec<Scalar> = indices
-        .iter()
-        .map(|index| Scalar::from_u64(index.value()))
-        .collect();
-    points
-        .iter()
-        .map(|&x| {
-            let mut numerator = Scalar::from_u64(1);
-            let mut denominator = Scalar::from_u64(1);
-            for &other in points.iter().filter(|&&other| other != x) {
-                numerator = numerator.times(other);
-                denominator = denominator.times(other.minus(x));
-            }
-            numerator.times(denominator.inverse())
-        })
-        .collect()
-}

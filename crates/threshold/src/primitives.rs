@@ -1,6 +1,6 @@
 //! Share indices, and the bytes of partials, signatures and public shares.
 
-use std::fmt;
+use std::{fmt, num::NonZeroU64};
 
 /// Where a member's share lies on the polynomial: not 0, where the key lies. Any other `u64` is
 /// smaller than the group's order, so different indices are different points.
@@ -38,10 +38,49 @@ impl fmt::Display for ShareIndex {
     }
 }
 
-duty::hex_bytes!(
-    /// One member's contribution to a signature: 96 bytes as they came, nothing checked.
-    PartialSignature, 96
-);
+/// One member's contribution to a signature, as it came: nothing checked. It says which form it has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum PartialSignature {
+    /// H(m)·share: a compressed point of G2.
+    Plain([u8; 96]),
+    /// H(m)·share/scale: an uncompressed point of G2.
+    Scaled {
+        /// The point.
+        point: [u8; 192],
+        /// What the share was divided by, mod r; see [`crate::Committee::scale`].
+        scale: NonZeroU64,
+    },
+}
+
+impl PartialSignature {
+    /// What the share was divided by: 1 for the plain form.
+    #[must_use]
+    pub const fn scale(&self) -> NonZeroU64 {
+        match self {
+            Self::Plain(_) => NonZeroU64::MIN,
+            Self::Scaled { scale, .. } => *scale,
+        }
+    }
+}
+
+impl fmt::Display for PartialSignature {
+    /// `0x` and lower-case hexadecimal digits; of the scaled form, `7 × 0x…`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(point) => f.write_str(&const_hex::encode_prefixed(point)),
+            Self::Scaled { point, scale } => {
+                write!(f, "{scale} × {}", const_hex::encode_prefixed(point))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for PartialSignature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 duty::hex_bytes!(
     /// A BLS signature: 96 bytes, a compressed point of G2. Checked if [`crate::Committee::combine`]
     /// made it.

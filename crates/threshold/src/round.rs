@@ -166,8 +166,8 @@ pub enum Effect {
     /// These gave partials that are not valid.
     Blame(Vec<Peer>),
     /// These are not the partials that were combined for their indices. Verify them, and blame whose
-    /// does not hold: of a combination that holds, the parts need not, if two liars make up for
-    /// each other.
+    /// does not hold: one may be the same partial in another form, and of a combination that holds,
+    /// the parts need not, if two liars make up for each other.
     Suspect(Vec<(Peer, ShareIndex, PartialSignature)>),
     /// Give [`Event::Woken`] at this moment; replaces the moment before.
     WakeAt(Duration),

@@ -5,9 +5,11 @@
 //! a domain value survives the way there and back. It decides nothing.
 
 mod orders;
+mod partials;
 mod reports;
 
 pub use orders::{order_from_proto, order_to_proto};
+pub use partials::{partial_to_proto, plain_partial_from_proto, scaled_partial_from_proto};
 pub use reports::{Report, ballot_from_proto, ballot_to_proto, report_from_proto, report_to_proto};
 
 /// The messages and services of `proto/cosigner.proto`.

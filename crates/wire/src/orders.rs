@@ -315,6 +315,7 @@ mod tests {
             };
             let request = proto::SignRequest {
                 items: vec![item; crate::BATCH_MAX],
+                scaled: true,
             };
             let bytes = prost::Message::encoded_len(&request);
             assert!(bytes <= crate::BATCH_BYTES_MAX, "{bytes} of {order:?}");

@@ -301,6 +301,7 @@ impl Link {
         });
         let request = proto::SignRequest {
             items: items.collect(),
+            scaled: true,
         };
         let outcomes = self.transport.sign(timed(asks, request)).await?.outcomes;
         same_number(asks, outcomes.len())?;

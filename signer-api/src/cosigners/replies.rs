@@ -6,7 +6,7 @@ use threshold::{
     round::{Event, Failure, FailureReason, Peer, Refusal, RefusalReason},
 };
 use wire::{
-    ballot_from_proto,
+    Malformed, ballot_from_proto,
     proto::{self, promise_outcome, refusal::Reason, sign_outcome},
 };
 
@@ -53,14 +53,20 @@ pub(super) fn sign_event(
 ) -> Result<Event, Nonsense> {
     match outcome.outcome {
         Some(sign_outcome::Outcome::Partial(bytes)) => {
-            let partial = PartialSignature::try_from(bytes.as_slice())
-                .map_err(|_| Nonsense(format!("a partial signature of {} bytes", bytes.len())))?;
-            Ok(Event::Signed { peer, partial })
+            signed(peer, wire::plain_partial_from_proto(&bytes))
+        }
+        Some(sign_outcome::Outcome::Scaled(scaled)) => {
+            signed(peer, wire::scaled_partial_from_proto(&scaled))
         }
         Some(sign_outcome::Outcome::Outbid(held)) => outbid(peer, ask, held),
         Some(sign_outcome::Outcome::Refused(refusal)) => refused(peer, ask.round, &refusal),
         None => Err(Nonsense("an empty sign outcome".to_owned())),
     }
+}
+
+fn signed(peer: Peer, partial: Result<PartialSignature, Malformed>) -> Result<Event, Nonsense> {
+    let partial = partial.map_err(|error| Nonsense(format!("a partial signature: {error}")))?;
+    Ok(Event::Signed { peer, partial })
 }
 
 fn outbid(peer: Peer, ask: &Ask, held: proto::Ballot) -> Result<Event, Nonsense> {

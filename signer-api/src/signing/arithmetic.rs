@@ -1,22 +1,16 @@
 //! What the conductor computes on the curve.
 
-use threshold::{CombineError, Committee, PartialSignature, ShareIndex, Signature};
-
 use duty::SigningRoot;
+use threshold::{
+    BadPartial, Combination, CombineError, Committee, PartialSignature, ShareIndex, Signature,
+    combine_all,
+};
 
 /// Combining and verifying; the simulation remembers what it has computed before.
 pub trait Arithmetic: Send + Sync + 'static {
-    /// As [`Committee::combine`].
-    ///
-    /// # Errors
-    /// As [`Committee::combine`].
-    fn combine(
-        &self,
-        committee: &Committee,
-        root: SigningRoot,
-        partials: &[(ShareIndex, PartialSignature)],
-    ) -> Result<Signature, CombineError> {
-        committee.combine(root, partials)
+    /// As [`combine_all`].
+    fn combine(&self, jobs: &[Combination<'_>]) -> Vec<Result<Signature, CombineError>> {
+        combine_all(jobs, &rand::random())
     }
 
     /// Whether a partial is the member's over this root.
@@ -27,7 +21,9 @@ pub trait Arithmetic: Send + Sync + 'static {
         root: SigningRoot,
         partial: &PartialSignature,
     ) -> bool {
-        committee.verify_partial(index, root, partial).is_ok()
+        let verified = committee.verify_partial(index, root, partial);
+        // Without the member's key nothing is known of its partial.
+        verified.is_ok() || matches!(verified, Err(BadPartial::Commitments(_)))
     }
 }
 

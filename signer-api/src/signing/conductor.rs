@@ -203,11 +203,11 @@ impl Conductor<'_> {
         if let Some(asked) = self.asked_to_sign {
             self.shared.metrics.stage(Stage::Sign, began - asked);
         }
-        let (validator, root) = (Arc::clone(self.validator), self.root);
-        let arithmetic = Arc::clone(&self.shared.arithmetic);
-        let job = move || arithmetic.combine(&validator.committee, root, &partials);
+        let validator = Arc::clone(self.validator);
+        let combiner = &self.shared.combiner;
+        let combined = combiner.combine(self.urgency, validator, self.root, partials);
         // What still waits for a thread by then is dropped, not done.
-        let combined = timeout_at(self.deadline, self.shared.cpu.run(self.urgency, job)).await;
+        let combined = timeout_at(self.deadline, combined).await;
         self.shared.metrics.stage(Stage::Combine, began.elapsed());
         let Ok(combined): Result<Option<Result<Signature, CombineError>>, _> = combined else {
             return Next::Refused(super::out_of_time());

@@ -55,6 +55,16 @@ pub fn property(data: &[u8]) -> Reached {
                         Some(sign_outcome::Outcome::Outbid(ballot)) => ballot_holds(&ballot),
                         Some(sign_outcome::Outcome::Refused(refusal)) => reason_holds(&refusal),
                         Some(sign_outcome::Outcome::Partial(_)) => Reached::Taken,
+                        Some(sign_outcome::Outcome::Scaled(scaled)) => {
+                            match wire::scaled_partial_from_proto(&scaled) {
+                                Ok(partial) => {
+                                    let again = wire::partial_to_proto(&partial);
+                                    assert_eq!(again, sign_outcome::Outcome::Scaled(scaled));
+                                    Reached::Taken
+                                }
+                                Err(_) => Reached::Refused,
+                            }
+                        }
                         None => Reached::Refused,
                     }),
             )

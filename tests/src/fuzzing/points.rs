@@ -186,7 +186,9 @@ fn partials(mut choices: Choices<'_>) -> Reached {
         Err(CombineError::Duplicate(_)) => assert!(distinct.len() < given.len()),
         Err(CombineError::NotAMember(index)) => assert_eq!(known.position(*index), None),
         Err(CombineError::Blame(blamed)) => assert_eq!(*blamed, liars),
-        Err(CombineError::Unexplained) => panic!("nobody to blame"),
+        Err(error @ (CombineError::Unexplained | CombineError::Commitments(_))) => {
+            panic!("nobody to blame: {error}")
+        }
     }
     if liars.is_empty() && distinct.len() == given.len() && given.len() >= t {
         assert_eq!(outcome, Ok(known.signature));
@@ -197,6 +199,7 @@ fn partials(mut choices: Choices<'_>) -> Reached {
                 assert!(known.is_honest(*index, *partial));
                 assert_eq!((verified.index(), verified.root()), (*index, root));
             }
+            Err(error @ BadPartial::Commitments(_)) => panic!("{error}"),
             Err(BadPartial::NotAMember(_)) => assert_eq!(known.position(*index), None),
             Err(BadPartial::Point(_) | BadPartial::Mismatch) => {
                 assert!(!known.is_honest(*index, *partial));
@@ -219,11 +222,11 @@ fn partial(
     // Beyond the members: one that is none.
     let index = index.unwrap_or(ShareIndex::new(1_000).unwrap());
     let at = at % known.indices.len();
-    let mut bytes = known.honest[at].0;
+    let mut bytes = plain(known.honest[at]);
     match choices.below(PARTIALS) {
         0 => {}
-        1 => bytes = known.honest[(at + 1) % known.indices.len()].0,
-        2 => bytes = known.over_another[at].0,
+        1 => bytes = plain(known.honest[(at + 1) % known.indices.len()]),
+        2 => bytes = plain(known.over_another[at]),
         3 => bytes = choices.array(),
         4 => bytes[usize::from(choices.byte()) % 96] ^= choices.byte(),
         // The sign, and the flag of infinity.
@@ -232,10 +235,18 @@ fn partial(
             bytes = [0; 96];
             bytes[0] = 0xc0;
         }
-        7 => bytes = before.last().map_or(bytes, |(_, partial)| partial.0),
+        7 => bytes = before.last().map_or(bytes, |(_, partial)| plain(*partial)),
         _ => bytes = known.signature.0,
     }
-    (index, PartialSignature(bytes))
+    (index, PartialSignature::Plain(bytes))
+}
+
+/// Shares sign in this form, and so is what is made of it.
+fn plain(partial: PartialSignature) -> [u8; 96] {
+    match partial {
+        PartialSignature::Plain(point) => point,
+        PartialSignature::Scaled { .. } => panic!("{partial} is scaled"),
+    }
 }
 
 fn signature(mut choices: Choices<'_>) -> Reached {
@@ -260,17 +271,18 @@ fn digits(choices: Choices<'_>) -> Reached {
         return Reached::Refused;
     };
     let canonical = text.strip_prefix("0x").unwrap_or(text).to_ascii_lowercase();
-    let partial = text.parse::<PartialSignature>();
+    let signature = text.parse::<Signature>();
+    let is_one = signature.is_ok();
     let key = text.parse::<PublicKey>();
     for read in [
-        partial.map(|it| it.to_string()),
+        signature.map(|it| it.to_string()),
         key.map(|it| it.to_string()),
     ] {
         if let Ok(shown) = &read {
             assert_eq!(*shown, format!("0x{canonical}"));
         }
     }
-    if partial.is_ok() || key.is_ok() {
+    if is_one || key.is_ok() {
         Reached::Taken
     } else {
         Reached::Refused

@@ -186,7 +186,7 @@ impl Watch {
             },
             26..40 => Event::Signed {
                 peer,
-                partial: PartialSignature([choices.below(4); 96]),
+                partial: PartialSignature::Plain([choices.below(4); 96]),
             },
             40..44 => Event::Refused {
                 peer,

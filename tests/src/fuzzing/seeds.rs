@@ -80,7 +80,10 @@ fn messages(bodies: &[Seed]) -> Vec<Seed> {
             order,
             ballot: slashable,
         };
-        let sign = SignRequest { items: vec![item] };
+        let sign = SignRequest {
+            items: vec![item],
+            scaled: false,
+        };
         seeds.insert(
             format!("promise-{kind}"),
             message(0, promise.encode_to_vec()),

@@ -9,6 +9,7 @@ use cosigner::package::Package;
 use duty::{Duty, Epoch, PublicKey, SigningOrder};
 use keyshare::SecretShare;
 use prost::Message;
+use threshold::PartialSignature;
 use tokio::time::sleep;
 use tokio_stream::StreamExt;
 use tonic::Status;
@@ -19,7 +20,7 @@ use wire::proto::{
 
 use super::{
     Member,
-    lies::{FalsePartial, FalseReply, Lie, Outbidding},
+    lies::{FalsePartial, FalseReply, FalseScaled, Lie, Outbidding},
     partials,
 };
 
@@ -104,7 +105,10 @@ fn signed(share: &SecretShare, order: &SigningOrder) -> [u8; 96] {
     // A liar asks no ledger.
     #[expect(clippy::disallowed_methods, reason = "this one is meant to misbehave")]
     let permit = duty::Permit::after_commit(order.validator, order.signing_root());
-    share.sign(permit).0
+    match share.sign(permit) {
+        PartialSignature::Plain(point) => point,
+        PartialSignature::Scaled { .. } => panic!("a share signs in the plain form"),
+    }
 }
 
 impl Member {
@@ -197,9 +201,9 @@ impl Member {
         match lie {
             Lie::Slow(pause) if is_direct => sleep(*pause).await,
             Lie::Partial(lie) => {
-                return Ok(said(partials(Some(lie)).into_iter().map(Sign::Partial)));
+                return Ok(said(partials(Some(lie)).into_iter()));
             }
-            Lie::Stream(..) => return Ok(said(partials(None).into_iter().map(Sign::Partial))),
+            Lie::Stream(..) => return Ok(said(partials(None).into_iter())),
             Lie::Reply(lie) => return Ok(false_signatures(lie, &request, partials(None))),
             Lie::Codes => {
                 if let Some(code) = next_code() {
@@ -213,7 +217,7 @@ impl Member {
         let reply = self.honest.clone().sign(request).await?.into_inner();
         let mut given = self.given.lock().unwrap();
         for (key, outcome) in keys.into_iter().zip(&reply.outcomes) {
-            if let Some(Sign::Partial(partial)) = &outcome.outcome {
+            if let Some(partial @ (Sign::Partial(_) | Sign::Scaled(_))) = &outcome.outcome {
                 given.insert(key, partial.clone());
             }
         }
@@ -226,7 +230,7 @@ impl Member {
         found.unwrap()
     }
 
-    fn partial(&self, item: &proto::SignItem, lie: Option<&FalsePartial>) -> Vec<u8> {
+    fn partial(&self, item: &proto::SignItem, lie: Option<&FalsePartial>) -> Sign {
         static NOW: AtomicUsize = AtomicUsize::new(0);
         let order = order(item);
         let mine = self.package(self.number);
@@ -259,8 +263,9 @@ impl Member {
             Some(FalsePartial::Length(length)) => {
                 let mut bytes = honest.to_vec();
                 bytes.resize(*length, 0);
-                return bytes;
+                return Sign::Partial(bytes);
             }
+            Some(FalsePartial::Scaled(lie)) => return Sign::Scaled(scaled(&honest, lie)),
             Some(FalsePartial::Bytes(bytes)) => *bytes,
             Some(FalsePartial::PlusModulus) => partials::plus_modulus(&honest),
             Some(FalsePartial::Plus(times)) => partials::plus(&honest, times),
@@ -273,7 +278,21 @@ impl Member {
                 }
             }
         };
-        bytes.to_vec()
+        Sign::Partial(bytes.to_vec())
+    }
+}
+
+fn scaled(honest: &[u8; 96], lie: &FalseScaled) -> proto::ScaledPartial {
+    let point = partials::uncompressed(honest).to_vec();
+    match lie {
+        FalseScaled::Scale(scale) => proto::ScaledPartial {
+            point,
+            scale: *scale,
+        },
+        FalseScaled::Bytes(bytes) => proto::ScaledPartial {
+            point: bytes.to_vec(),
+            scale: 1,
+        },
     }
 }
 
@@ -354,13 +373,9 @@ fn false_promises(lie: &FalseReply, request: &proto::PromiseRequest) -> Answer {
     message(&proto::PromiseReply { outcomes })
 }
 
-fn false_signatures(
-    lie: &FalseReply,
-    request: &proto::SignRequest,
-    partials: Vec<Vec<u8>>,
-) -> Answer {
+fn false_signatures(lie: &FalseReply, request: &proto::SignRequest, partials: Vec<Sign>) -> Answer {
     let items = &request.items;
-    let all = || partials.iter().cloned().map(Sign::Partial);
+    let all = || partials.iter().cloned();
     let refused = |reason: i32, why: &str| {
         let outcome = Sign::Refused(refusal(reason, why));
         said(std::iter::repeat_n(outcome, items.len()))

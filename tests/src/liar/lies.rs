@@ -64,6 +64,17 @@ pub enum FalsePartial {
     Flags(u8),
     /// Now its partial, now over another root.
     NowAndThen,
+    /// In the scaled form.
+    Scaled(FalseScaled),
+}
+
+/// What a partial says that is scaled, as it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FalseScaled {
+    /// Its plain partial, uncompressed, is of this scale; of 1 it is.
+    Scale(u64),
+    /// These bytes are of scale 1.
+    Bytes(Vec<u8>),
 }
 
 /// What a reply says.

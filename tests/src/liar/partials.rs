@@ -45,6 +45,13 @@ pub fn outside_subgroup() -> [u8; 96] {
     *POINT
 }
 
+/// The point of these 96 bytes, with its y: 192 bytes. It may be outside the subgroup.
+#[must_use]
+pub fn uncompressed(point: &[u8; 96]) -> [u8; 192] {
+    let point: G2Affine = Option::from(G2Affine::from_compressed_unchecked(point)).unwrap();
+    point.to_uncompressed()
+}
+
 /// The same point, its x written with the modulus added: the same number, and not its form.
 #[must_use]
 pub fn plus_modulus(point: &[u8; 96]) -> [u8; 96] {

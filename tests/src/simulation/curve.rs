@@ -6,20 +6,20 @@ use std::{
 };
 
 use duty::{Permit, PublicKey, SigningRoot};
-use keyshare::{SecretKey, SecretShare, split};
+use keyshare::{SecretKey, SigningShare, split};
 use parking_lot::Mutex;
 use signer_api::seams::Arithmetic;
-use threshold::{CombineError, Committee, PartialSignature, ShareIndex, Signature};
+use threshold::{Combination, CombineError, Committee, PartialSignature, ShareIndex, Signature};
 
 /// One validator's committee with all its shares.
 pub(super) struct Family {
     pub(super) committee: Committee,
     pub(super) indices: Vec<ShareIndex>,
-    shares: Vec<SecretShare>,
+    shares: Vec<SigningShare>,
 }
 
 type Made = (usize, usize, u8);
-type Parts = Vec<(u64, [u8; 96])>;
+type Parts = Vec<(u64, Vec<u8>)>;
 type Signed = HashMap<(PublicKey, u64, SigningRoot), PartialSignature>;
 type Combined = HashMap<(PublicKey, SigningRoot, Parts), Result<Signature, CombineError>>;
 
@@ -48,9 +48,13 @@ pub(super) fn family(t: usize, n: usize, number: u8) -> Option<Arc<Family>> {
         let key = SecretKey::from_entropy(&key);
         let split = split(key, t, &indices, &mut entropy).ok()?;
         Some(Arc::new(Family {
-            committee: split.committee,
             indices: indices.into_iter().collect(),
-            shares: split.shares.into_values().collect(),
+            shares: {
+                let scale = split.committee.scale();
+                let shares = split.shares.into_values();
+                shares.map(|share| share.into_signing(scale)).collect()
+            },
+            committee: split.committee,
         }))
     });
     made.clone()
@@ -81,22 +85,28 @@ impl Family {
 pub(super) struct Remembered;
 
 impl Arithmetic for Remembered {
-    fn combine(
-        &self,
-        committee: &Committee,
-        root: SigningRoot,
-        partials: &[(ShareIndex, PartialSignature)],
-    ) -> Result<Signature, CombineError> {
-        let parts = partials
-            .iter()
-            .map(|(index, p)| (index.value(), p.0))
-            .collect();
-        let key = (committee.group_key(), root, parts);
-        if let Some(combined) = COMBINED.lock().get(&key) {
-            return combined.clone();
+    fn combine(&self, jobs: &[Combination<'_>]) -> Vec<Result<Signature, CombineError>> {
+        jobs.iter().map(remembered).collect()
+    }
+}
+
+fn remembered(job: &Combination<'_>) -> Result<Signature, CombineError> {
+    let parts = job.partials.iter();
+    let parts = parts.map(|(index, partial)| (index.value(), bytes(partial)));
+    let key = (job.committee.group_key(), job.root, parts.collect());
+    if let Some(combined) = COMBINED.lock().get(&key) {
+        return combined.clone();
+    }
+    let combined = job.committee.combine(job.root, job.partials);
+    COMBINED.lock().insert(key, combined.clone());
+    combined
+}
+
+fn bytes(partial: &PartialSignature) -> Vec<u8> {
+    match partial {
+        PartialSignature::Plain(point) => point.to_vec(),
+        PartialSignature::Scaled { point, scale } => {
+            [point, &scale.get().to_be_bytes()[..]].concat()
         }
-        let combined = committee.combine(root, partials);
-        COMBINED.lock().insert(key, combined.clone());
-        combined
     }
 }

@@ -144,9 +144,12 @@ fn sign(world: &World, member: usize, lie: Lie, item: proto::SignItem) -> sign_o
         Lie::Refuses => return Outcome::Refused(refusal(Reason::Slashable)),
         Lie::Withholds => return Outcome::Refused(refusal(Reason::Busy)),
         Lie::Overbids => return Outcome::Outbid(higher(world, item.ballot)),
-        Lie::AnotherRoot => family.partial(member, SigningRoot([9; 32])).0.to_vec(),
+        Lie::AnotherRoot => {
+            return wire::partial_to_proto(&family.partial(member, SigningRoot([9; 32])));
+        }
         Lie::AnotherMember | Lie::Stolen => {
-            family.partial((member + 1) % world.plan.n, root).0.to_vec()
+            let other = (member + 1) % world.plan.n;
+            return wire::partial_to_proto(&family.partial(other, root));
         }
         Lie::NoPoint => vec![0x5a; 96],
         Lie::Infinity => [&[0xc0][..], &[0; 95]].concat(),
@@ -156,7 +159,7 @@ fn sign(world: &World, member: usize, lie: Lie, item: proto::SignItem) -> sign_o
         | Lie::SignedAnother
         | Lie::Silent
         | Lie::Errors
-        | Lie::Any => family.partial(member, root).0.to_vec(),
+        | Lie::Any => return wire::partial_to_proto(&family.partial(member, root)),
     };
     Outcome::Partial(partial)
 }

@@ -292,7 +292,20 @@ impl Shares for Book {
         Arc::default()
     }
 
-    fn sign(&self, permit: Permit) -> Result<PartialSignature, NotHeld> {
+    fn sign(&self, permits: Vec<Permit>, _scaled: bool) -> Vec<Result<PartialSignature, NotHeld>> {
+        permits.iter().map(|permit| self.sign_one(permit)).collect()
+    }
+
+    async fn reload(&self) -> Result<Reloaded, VaultError> {
+        Ok(Reloaded {
+            validators: 0,
+            added: 0,
+        })
+    }
+}
+
+impl Book {
+    fn sign_one(&self, permit: &Permit) -> Result<PartialSignature, NotHeld> {
         let (validator, root) = (permit.validator(), permit.root());
         let world = self.world.upgrade().ok_or(NotHeld(validator))?;
         // A process that has ended signs nothing.
@@ -312,12 +325,5 @@ impl Shares for Book {
         let family = families.find(|family| family.key() == validator);
         let family = family.ok_or(NotHeld(validator))?;
         Ok(family.partial(self.member, root))
-    }
-
-    async fn reload(&self) -> Result<Reloaded, VaultError> {
-        Ok(Reloaded {
-            validators: 0,
-            added: 0,
-        })
     }
 }

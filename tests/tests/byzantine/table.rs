@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tests::liar::{
-    Breach, FalsePartial, FalseReply, FalseReport, FalseStatus, Frames, Lie, On, Outbidding,
-    Trouble, partials,
+    Breach, FalsePartial, FalseReply, FalseReport, FalseScaled, FalseStatus, Frames, Lie, On,
+    Outbidding, Trouble, partials,
 };
 
 /// Who lies at the moment.
@@ -164,6 +164,7 @@ fn report(name: &'static str, report: FalseReport) -> Case {
 pub fn cases() -> Vec<Case> {
     let groups = [
         false_partials(),
+        scaled_partials(),
         colluders(),
         false_replies(),
         refusals(),
@@ -210,6 +211,48 @@ fn false_partials() -> Vec<Case> {
             beyond: Beyond::Either,
             ..partial("now and then", FalsePartial::NowAndThen)
         },
+    ]
+}
+
+/// What is said in the form that cosigners use among those that scale alike.
+fn scaled_partials() -> Vec<Case> {
+    let scaled = |name, lie| partial(name, FalsePartial::Scaled(lie));
+    let nonsense = |name, lie| Case {
+        blamed: Some("reply"),
+        ..scaled(name, lie)
+    };
+    let bytes = |point: [u8; 192]| FalseScaled::Bytes(point.to_vec());
+    let beside_curve = || {
+        let mut point = partials::uncompressed(&partials::generator());
+        point[191] ^= 1;
+        point
+    };
+    let point = |compressed| bytes(partials::uncompressed(&compressed));
+    vec![
+        // Another form than the others', and a good partial.
+        Case {
+            blamed: None,
+            beyond: Beyond::Signs,
+            ..scaled("a scale of 1", FalseScaled::Scale(1))
+        },
+        scaled("a scale of 6", FalseScaled::Scale(6)),
+        scaled("a scale of 2^64 - 1", FalseScaled::Scale(u64::MAX)),
+        nonsense("a scale of 0", FalseScaled::Scale(0)),
+        nonsense("0 bytes, scaled", FalseScaled::Bytes(Vec::new())),
+        nonsense("96 bytes, scaled", FalseScaled::Bytes(vec![1; 96])),
+        nonsense("193 bytes, scaled", FalseScaled::Bytes(vec![1; 193])),
+        scaled("infinity, scaled", point(partials::infinity())),
+        scaled("off the curve, scaled", bytes(beside_curve())),
+        scaled(
+            "outside the subgroup, scaled",
+            point(partials::outside_subgroup()),
+        ),
+        scaled(
+            "a good point of nobody, scaled",
+            point(partials::generator()),
+        ),
+        scaled("zeros, scaled", bytes([0; 192])),
+        scaled("ones, scaled", bytes([0xff; 192])),
     ]
 }
 

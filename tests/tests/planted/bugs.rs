@@ -17,6 +17,7 @@ const MACHINE: &str = "crates/threshold/src/round/machine.rs";
 const COUNTING: &str = "crates/threshold/src/round/machine/counting.rs";
 const SIZE: &str = "crates/threshold/src/size.rs";
 const COMBINE: &str = "crates/threshold/src/combine.rs";
+const TOGETHER: &str = "crates/threshold/src/together.rs";
 
 pub const BUGS: &[Bug] = &[
     Bug {
@@ -186,28 +187,38 @@ pub const BUGS: &[Bug] = &[
     },
     Bug {
         name: "a partial is accepted under a wrong index",
-        edits: &[(
-            COMBINE,
-            "            _ => Err(BadPartial::Mismatch),\n",
-            "            _ if BUG
-                && self.members().iter().any(|other| {
-                    self.member_key(*other).is_some_and(|key| message.is_signed_by(key, &point))
-                }) =>
-            {
-                Ok(())
-            }
-            _ => Err(BadPartial::Mismatch),\n",
-        )],
+        edits: &[
+            (
+                COMBINE,
+                "if !HashedMessage::new(root.as_bytes()).is_signed_by(&key, &signature) {",
+                "let message = HashedMessage::new(root.as_bytes());
+        let fits = |other: &ShareIndex| {
+            let key = self.member_key(*other).ok().flatten();
+            key.is_some_and(|key| message.is_signed_by(key, &signature))
+        };
+        if !message.is_signed_by(&key, &signature) && !(BUG && self.members().iter().any(fits)) {",
+            ),
+            (
+                TOGETHER,
+                "filter(|(_, holds)| !holds);",
+                "filter(|(named, holds)| {
+        let message = &messages.hashed[named.1.message];
+        let fits = |job: &Combination<'_>, other: &ShareIndex| {
+            let key = job.committee.member_key(*other).ok().flatten();
+            key.is_some_and(|key| message.is_signed_by(key, &named.1.signature))
+        };
+        !holds
+            && !(BUG
+                && failed.iter().any(|(_, job)| {
+                    job.committee.members().iter().any(|other| fits(job, other))
+                }))
+    });",
+            ),
+        ],
     },
     Bug {
         name: "a signature is not verified",
-        edits: &[(
-            COMBINE,
-            "            .is_signed_by(self.group_point()?, &sum)\n            .then(",
-            "            .is_signed_by(self.group_point()?, &sum)
-            .max(BUG)
-            .then(",
-        )],
+        edits: &[(TOGETHER, "if holds && let", "if (holds || BUG) && let")],
     },
     Bug {
         name: "everybody is blamed for one",

@@ -108,7 +108,7 @@ proptest! {
     #[test]
     fn random_bytes_are_no_partial(noise in prop::collection::vec(any::<u8>(), 96)) {
         let split = split_seeded(2, &indices(1..=3), 9).unwrap();
-        let noise = PartialSignature::try_from(&noise[..]).unwrap();
+        let noise = PartialSignature::Plain(noise.try_into().unwrap());
         let first = ShareIndex::new(1).unwrap();
         prop_assert!(split.committee.verify_partial(first, SigningRoot([1; 32]), &noise).is_err());
     }

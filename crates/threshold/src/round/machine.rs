@@ -156,7 +156,8 @@ impl Round {
 
     fn signed(&mut self, peer: Peer, partial: PartialSignature) {
         // A member that has "signed another root" and gives a partial lies in one of the two. Of two
-        // partials the first counts: the second must not take the place of what is being combined.
+        // partials the first counts: the second must not take the place of what is being combined,
+        // and may be the same in another form, if the member was upgraded in between.
         if let Some(member) = self.able(peer) {
             member.partial.get_or_insert(partial);
         }
@@ -182,7 +183,8 @@ impl Round {
         }
     }
 
-    /// There is one valid partial for an index: who claimed it and gave another is suspect.
+    /// There is one valid partial for an index, in one form or another: who claimed the index and
+    /// gave other bytes is suspect, and no more, because of two forms both may hold.
     fn combined(&mut self, effects: &mut Vec<Effect>) {
         self.phase = Phase::Done;
         let suspects = self.members.iter().filter_map(|member| {

@@ -347,7 +347,7 @@ impl World {
         cosigner.signed = Some(ballot.root);
         Event::Signed {
             peer,
-            partial: PartialSignature([ballot.root.0[0]; 96]),
+            partial: PartialSignature::Plain([ballot.root.0[0]; 96]),
         }
     }
 
@@ -364,7 +364,7 @@ impl World {
         assert!(
             partials
                 .iter()
-                .all(|(_, partial)| partial.0[0] == root.0[0])
+                .all(|(_, partial)| *partial == PartialSignature::Plain([root.0[0]; 96]))
         );
         self.combined.push(root);
         self.tell(whose, Event::Combined);

@@ -326,6 +326,26 @@ fn who_is_sounded_is_asked_as_well_and_not_counted_on() {
 }
 
 #[test]
+fn a_member_that_answers_in_one_form_and_after_an_upgrade_in_another_is_neither_blamed_nor_suspect()
+{
+    let mut bench = open(Mode::Direct, 3, 4);
+    for peer in [0, 1, 2] {
+        bench.sign(1, peer);
+    }
+    assert_eq!(bench.combined(), [1, 2, 3]);
+    let partial = PartialSignature::Scaled {
+        point: [0; 192],
+        scale: std::num::NonZeroU64::new(3).unwrap(),
+    };
+    let peer = Peer(0);
+    bench.tell(2, Event::Signed { peer, partial });
+    bench.tell(3, Event::Combined);
+    let accuses = |effect: &Effect| matches!(effect, Effect::Blame(_) | Effect::Suspect(_));
+    assert!(!bench.effects.iter().any(accuses));
+    assert!(bench.round.is_done());
+}
+
+#[test]
 fn what_comes_while_it_is_combined_neither_shields_a_liar_nor_accuses_another() {
     let mut bench = open(Mode::Direct, 3, 5);
     bench.fail(1, 0, 0, FailureReason::TimedOut);

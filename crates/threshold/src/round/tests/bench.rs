@@ -24,7 +24,7 @@ pub(super) fn index(value: u64) -> ShareIndex {
 }
 
 pub(super) fn partial(peer: usize) -> PartialSignature {
-    PartialSignature([u8::try_from(peer).unwrap(); 96])
+    PartialSignature::Plain([u8::try_from(peer).unwrap(); 96])
 }
 
 /// Peer i claims the i-th of these indices.

@@ -367,8 +367,8 @@ impl World {
     }
 
     fn answer(&mut self, peer: Peer, round: u64) {
-        let good = PartialSignature([u8::try_from(peer.0).unwrap(); 96]);
-        let bad = PartialSignature([0xff; 96]);
+        let good = PartialSignature::Plain([u8::try_from(peer.0).unwrap(); 96]);
+        let bad = PartialSignature::Plain([0xff; 96]);
         let given = |partial| Event::Signed { peer, partial };
         match self.conduct[peer.0] {
             Conduct::Honest | Conduct::Outbids => self.later(PROMPT, given(good)),
@@ -429,7 +429,7 @@ impl World {
             return Err(format!("{partials:?} are combined"));
         }
         let is_bad = |(index, partial): &&(ShareIndex, PartialSignature)| {
-            u64::from(partial.0[0]) + 1 != index.value()
+            *partial != PartialSignature::Plain([u8::try_from(index.value() - 1).unwrap(); 96])
         };
         let bad: Vec<ShareIndex> = partials.iter().filter(is_bad).map(|(i, _)| *i).collect();
         if bad.is_empty() {
