@@ -2,6 +2,7 @@
 
 mod overload;
 mod plain;
+mod suite;
 
 use std::{
     sync::Arc,
@@ -24,8 +25,17 @@ const EXAMPLES: &str = "Examples:
   countersign bench http://127.0.0.1:9000
   countersign bench http://127.0.0.1:9000 --overload 60 --pid 4711
   countersign bench http://127.0.0.1:9000 --validators 500 --connections 64 --slots 20 --pattern distinct
+  countersign bench --suite --out results
+  countersign bench --suite --short
+  countersign bench --suite --committees 3-of-4 --ledgers sqlite --only bursts,single
+  countersign bench --suite --committees 3-of-4 --only history --history 10000000 --work /var/tmp
 
-The signer's cosigners must run with clock = \"unchecked\" (quickstart --clock unchecked), because a
+With --suite nothing needs to run: committees are started for it, with new keys, in a directory that
+is removed at the end. Ratios are to plain signing (one whole key, one thread) in the same run, and
+targets are those of a 3-of-4 committee with 1,000 validators on two cores. It fails only if a signature
+is missing or wrong. Nothing else should run on the machine meanwhile.
+
+Without it, the signer's cosigners must run with clock = \"unchecked\" (quickstart --clock unchecked), because a
 validator attests here once per measured slot, not once per epoch. Never bench keys of a real chain:
 their ratchets are raised far beyond today.";
 
@@ -43,13 +53,14 @@ pub enum Pattern {
 #[command(after_help = EXAMPLES)]
 pub struct BenchArgs {
     /// The signer's URL, such as http://127.0.0.1:9000
-    url: String,
-    /// How many of the served validators attest in every slot (all, if not given)
+    #[arg(required_unless_present = "suite")]
+    url: Option<String>,
+    /// How many of the served validators attest in every slot [default: all; with --suite 1000]
     #[arg(long, value_name = "N")]
     validators: Option<usize>,
-    /// How many keep-alive connections post at once
-    #[arg(long, value_name = "N", default_value_t = 32)]
-    connections: usize,
+    /// How many keep-alive connections post at once [default: 32; with --suite 256]
+    #[arg(long, value_name = "N")]
+    connections: Option<usize>,
     /// How many slots are measured, one after the other, after one to warm up
     #[arg(long, value_name = "N", default_value_t = 10)]
     slots: u64,
@@ -77,6 +88,18 @@ pub struct BenchArgs {
     /// With --overload: processes whose memory is shown
     #[arg(long, value_name = "PID")]
     pid: Vec<u32>,
+    #[command(flatten)]
+    suite: suite::SuiteArgs,
+}
+
+impl BenchArgs {
+    fn url(&self) -> &str {
+        self.url.as_deref().unwrap_or_default()
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.unwrap_or(32)
+    }
 }
 
 /// One answered request.
@@ -91,18 +114,21 @@ struct Answer {
 /// # Errors
 /// If the signer cannot be reached, serves too few validators, or any signature is missing or wrong.
 pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
+    if args.suite.suite {
+        return suite::run(&args.suite, args.validators, args.connections).await;
+    }
     let network = Network::load(&args.network)?;
     let chain = args.genesis_validators_root.or(network.genesis_validators_root()).context(
         "the network's configuration names no genesis validators root: give --genesis-validators-root",
     )?;
-    ensure!(args.connections > 0, "--connections must be at least 1");
+    ensure!(args.connections() > 0, "--connections must be at least 1");
     ensure!(args.slots > 0, "--slots must be at least 1");
     ensure!(
-        args.url.starts_with("http://") || args.url.starts_with("https://"),
+        args.url().starts_with("http://") || args.url().starts_with("https://"),
         "{} is no URL: it begins with http:// or https://",
-        args.url
+        args.url()
     );
-    let keys = SignerApi::new(&args.url)?.public_keys().await?;
+    let keys = SignerApi::new(args.url())?.public_keys().await?;
     let wanted = args.validators.unwrap_or(keys.len());
     ensure!(
         wanted > 0 && wanted <= keys.len(),
@@ -126,8 +152,8 @@ pub async fn run(args: BenchArgs) -> anyhow::Result<()> {
         };
         (0..).zip(&keys).map(attestation).collect()
     };
-    let clients = (0..args.connections)
-        .map(|_| SignerApi::new(&args.url))
+    let clients = (0..args.connections())
+        .map(|_| SignerApi::new(args.url()))
         .collect::<anyhow::Result<Vec<_>>>()?;
 
     let bar = progress(args.slots.saturating_add(1), "slots")?;
@@ -213,7 +239,7 @@ fn report(args: &BenchArgs, answers: Vec<Answer>, elapsed: Duration) -> anyhow::
     bar.finish_and_clear();
     let signed = posted.saturating_sub(errors.len());
     let rate = f64::from(u32::try_from(signed)?) / elapsed.as_secs_f64();
-    let plain = plain_signing_rate()?;
+    let plain = plain_signing_rate(Duration::from_secs(1))?;
     println!(
         "signatures     {signed} verified {} wrong {wrong}",
         signed.saturating_sub(wrong)
@@ -221,7 +247,7 @@ fn report(args: &BenchArgs, answers: Vec<Answer>, elapsed: Duration) -> anyhow::
     println!("errors         {}", errors.len());
     println!(
         "rate           {rate:.0} signatures/s over {} connections",
-        args.connections
+        args.connections()
     );
     println!(
         "latency        p50 {:.1} ms, p99 {:.1} ms",
@@ -241,13 +267,13 @@ fn report(args: &BenchArgs, answers: Vec<Answer>, elapsed: Duration) -> anyhow::
 }
 
 /// How many messages per second one thread signs with one key, on this machine, now.
-fn plain_signing_rate() -> anyhow::Result<f64> {
+fn plain_signing_rate(time: Duration) -> anyhow::Result<f64> {
     // Any scalar takes as long as any other.
     let secret = Zeroizing::new([7; 32]);
     let share = SecretShare::from_be_bytes(&secret)?;
     let mut signed = 0_u32;
     let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(1) {
+    while started.elapsed() < time {
         let order = SigningOrder {
             validator: PublicKey([0; 48]),
             fork_version: duty::ForkVersion([0; 4]),

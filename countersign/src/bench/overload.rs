@@ -138,7 +138,7 @@ pub(super) async fn run(
          proposals signed  p99 ms | RSS MiB"
     ));
     let (samples, mut arrived) = mpsc::unbounded_channel();
-    let url = args.url.clone();
+    let url = args.url().to_owned();
     let duration = Duration::from_secs(seconds);
     let sending = tokio::spawn(send(url, load, rate, duration, samples));
     let mut all = Vec::new();
@@ -172,7 +172,7 @@ async fn capacity(args: &BenchArgs, load: Load) -> anyhow::Result<(u64, Load)> {
     let until = Instant::now() + CAPACITY_TIME;
     let mut workers = JoinSet::new();
     for _ in 0..CAPACITY_CONNECTIONS {
-        let (load, mut connection) = (Arc::clone(&load), Plain::new(&args.url)?);
+        let (load, mut connection) = (Arc::clone(&load), Plain::new(args.url())?);
         workers.spawn(async move {
             let mut signed = 0_u64;
             while Instant::now() < until {

@@ -22,7 +22,7 @@ use super::{
 };
 
 /// The cosigners' numbers, which are their share indices.
-pub(super) fn numbers(size: CommitteeSize) -> impl Iterator<Item = u64> {
+pub(crate) fn numbers(size: CommitteeSize) -> impl Iterator<Item = u64> {
     (1..).take(size.members())
 }
 
@@ -31,7 +31,7 @@ const PORTS: Range<u16> = 20_000..32_000;
 const PORT_TRIES: usize = 1_000;
 
 /// Where the processes listen, chosen anew at every start.
-pub(super) struct Ports {
+pub(crate) struct Ports {
     cosigners: Vec<SocketAddr>,
     metrics: SocketAddr,
 }
@@ -39,7 +39,7 @@ pub(super) struct Ports {
 impl Ports {
     /// Takes ports that nobody listens on at the moment, below those that systems give to outgoing
     /// connections, so that none is taken before the process it is for listens.
-    pub(super) fn choose(cosigners: usize) -> anyhow::Result<Self> {
+    pub(crate) fn choose(cosigners: usize) -> anyhow::Result<Self> {
         let mut held = Vec::new();
         for _ in 0..PORT_TRIES {
             if let Ok(socket) = TcpListener::bind(("127.0.0.1", rand::random_range(PORTS))) {
@@ -64,6 +64,11 @@ impl Ports {
         })
     }
 
+    /// Where the cosigners listen, in the order of their numbers.
+    pub(crate) fn cosigners(&self) -> &[SocketAddr] {
+        &self.cosigners
+    }
+
     /// Where the signer-api's metrics are.
     pub(super) const fn metrics(&self) -> SocketAddr {
         self.metrics
@@ -71,7 +76,7 @@ impl Ports {
 }
 
 /// The chain that the plan's network is.
-pub(super) fn chain(plan: &Plan, network: &Network) -> anyhow::Result<Root> {
+pub(crate) fn chain(plan: &Plan, network: &Network) -> anyhow::Result<Root> {
     plan.genesis_validators_root.or(network.genesis_validators_root()).context(
         "the network's configuration names no genesis validators root: give --genesis-validators-root",
     )
@@ -141,7 +146,7 @@ pub(super) async fn prepare(
 }
 
 /// Writes the configuration files of all servers.
-pub(super) fn write_all(
+pub(crate) fn write_all(
     layout: &Layout<'_>,
     plan: &Plan,
     size: CommitteeSize,

@@ -1,11 +1,12 @@
 //! `countersign quickstart`: a whole committee on this machine, for trying out, with everything as in
 //! a real deployment except that it is one machine: real processes, certificates, ledgers.
 
-mod configs;
+pub(crate) mod configs;
 mod keys;
-mod plan;
+pub(crate) mod make;
+pub(crate) mod plan;
 mod postgres;
-mod processes;
+pub(crate) mod processes;
 mod run;
 
 use std::{fmt, net::SocketAddr, path::PathBuf};

@@ -17,7 +17,7 @@ const FILE: &str = "quickstart.json";
 /// Everything that must stay as it was when the directory was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// t-of-n.
     pub(super) committee: String,
     pub(super) network: String,
@@ -38,7 +38,7 @@ pub(super) struct Plan {
 /// nothing was forgotten and costs no further vote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Demonstration {
+pub(crate) struct Demonstration {
     pub(super) validator: PublicKey,
     pub(super) source: u64,
     pub(super) target: u64,
@@ -123,14 +123,14 @@ fn is_empty(dir: &Path) -> anyhow::Result<bool> {
 }
 
 /// Where things lie in a quickstart directory.
-pub(super) struct Layout<'a>(pub(super) &'a Path);
+pub(crate) struct Layout<'a>(pub(crate) &'a Path);
 
 impl Layout<'_> {
-    pub(super) fn certificates(&self) -> PathBuf {
+    pub(crate) fn certificates(&self) -> PathBuf {
         self.0.join("certs")
     }
 
-    pub(super) fn cosigner(&self, number: u64) -> PathBuf {
+    pub(crate) fn cosigner(&self, number: u64) -> PathBuf {
         self.0.join(format!("cosigner-{number}"))
     }
 

@@ -16,7 +16,7 @@ const STOP_WAIT: Duration = Duration::from_secs(10);
 
 /// One running process. It stops by itself when its standard input closes, so that nothing is left
 /// behind even if this process is killed.
-pub(super) struct Running {
+pub(crate) struct Running {
     name: String,
     log: PathBuf,
     child: Child,
@@ -46,8 +46,13 @@ pub(super) async fn run_to_end(arguments: &[OsString]) -> anyhow::Result<()> {
 }
 
 impl Running {
-    /// Starts one server whose output goes to `log`.
-    pub(super) fn start(name: &str, arguments: &[OsString], log: &Path) -> anyhow::Result<Self> {
+    /// Starts one server whose output goes to `log`, with `environment` added to this process's own.
+    pub(super) fn start(
+        name: &str,
+        arguments: &[OsString],
+        log: &Path,
+        environment: &[(String, String)],
+    ) -> anyhow::Result<Self> {
         let output = File::options()
             .create(true)
             .append(true)
@@ -56,6 +61,7 @@ impl Running {
         let mut child = ourselves(arguments)?
             // A group of its own: Ctrl-C on the terminal is for quickstart, which stops them in order.
             .process_group(0)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(output.try_clone()?)
             .stderr(output)
@@ -71,7 +77,7 @@ impl Running {
     }
 
     /// The process's id, if it still runs.
-    pub(super) fn id(&self) -> Option<u32> {
+    pub(crate) fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
@@ -94,7 +100,7 @@ impl Running {
     }
 
     /// Lets the process drain and waits for its end; kills it only if it does not come.
-    pub(super) async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         drop(self.stdin.take());
         if tokio::time::timeout(STOP_WAIT, self.child.wait())
             .await
@@ -102,6 +108,17 @@ impl Running {
         {
             let _ = self.child.kill().await;
         }
+    }
+
+    /// Kills the process, as a crash would end it.
+    ///
+    /// # Errors
+    /// If it cannot be waited for.
+    pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
+        self.child
+            .kill()
+            .await
+            .context("a process could not be killed")
     }
 
     fn ended(&self, status: ExitStatus) -> anyhow::Error {

@@ -17,6 +17,9 @@ pub mod telemetry;
 pub mod tls;
 
 pub use hardening::harden;
+/// The allocator of the programs: requests allocate hundreds of small things each, on one thread, and
+/// free them on another.
+pub use mimalloc::MiMalloc as Allocator;
 pub use tls::install_crypto_provider;
 
 #[cfg(test)]

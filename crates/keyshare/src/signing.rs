@@ -110,7 +110,7 @@ fn points(root: SigningRoot, shares: &[&SigningShare]) -> Vec<[u8; 192]> {
     }
 }
 
-/// How many bits wide a comb's windows best are for so many shares (`examples/signing`); `None`
+/// How many bits wide a comb's windows best are for so many shares (`benches/signing`); `None`
 /// where no comb pays.
 const fn window_bits(shares: usize) -> Option<usize> {
     match shares {

@@ -21,8 +21,9 @@ use super::{latency::Work, link::Link};
 
 /// Items that wait in one lane at most.
 const QUEUE_MAX: usize = 8_192;
-/// Batches of one lane under way at most: enough to fill the wire, few enough that batches form.
-const BATCHES_UNDER_WAY_MAX: usize = 4;
+/// Batches of one lane under way at most: one is worked on while the next is on its way. With more,
+/// batches get smaller, and each signature dearer.
+const BATCHES_UNDER_WAY_MAX: usize = 2;
 
 /// What sending a batch takes at most, on a connection that stands and a machine that is busy.
 const SENDING: Duration = Duration::from_millis(10);

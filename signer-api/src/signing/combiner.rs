@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Combined at once at most: more gains little, and what comes next waits for it.
-const BATCH_MAX: usize = 64;
+const BATCH_MAX: usize = 128;
 
 type Combined = Result<Signature, CombineError>;
 
@@ -65,6 +65,10 @@ impl Combiner {
             partials,
             answer,
         });
+        if urgency == Urgency::Usual {
+            // A cosigner's answer wakes many requests: those that are ready at this moment come along.
+            tokio::task::yield_now().await;
+        }
         let (queues, arithmetic) = (Arc::clone(&self.queues), Arc::clone(&self.arithmetic));
         // One job for each that waits: the first takes all, the others find nothing to do.
         self.cpu.submit(urgency, move || {

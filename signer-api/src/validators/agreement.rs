@@ -223,7 +223,8 @@ fn make(
     if members.len() != size.members() {
         return Err(format!("{key} lists a member twice"));
     }
-    let commitments = Commitments::new(version.commitments.to_vec());
+    // At least one of those who report it is honest, and checked all when it took its share.
+    let commitments = Commitments::deferred(version.commitments.to_vec());
     let commitments = commitments.map_err(|error| format!("{key}: {error}"))?;
     if commitments.group_key() != *key {
         return Err(format!("{key} is not what its commitments commit to"));
