@@ -187,11 +187,16 @@ fn coefficient(index: ShareIndex, subset: &[ShareIndex]) -> Option<Fraction> {
         let across = gcd(product.numerator, denominator);
         let over = gcd(numerator, product.denominator);
         product = Fraction {
-            numerator: (product.numerator / across).checked_mul(numerator / over)?,
-            denominator: (product.denominator / over).checked_mul(denominator / across)?,
+            numerator: times(product.numerator / across, numerator / over)?,
+            denominator: times(product.denominator / over, denominator / across)?,
         };
     }
     Some(product)
+}
+
+/// a·b, if that and its negative are integers of this width.
+fn times(a: i128, b: i128) -> Option<i128> {
+    a.checked_mul(b).filter(|product| *product != i128::MIN)
 }
 
 fn short(value: i128) -> Option<i32> {

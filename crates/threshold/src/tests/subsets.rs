@@ -127,6 +127,13 @@ fn the_scale_is_the_least_common_denominator_or_1_where_a_weight_would_be_too_la
         (3, &[7, 19, 101, 255], 1),
         (3, &[1, 7, 1 << 32, u64::MAX], 1),
         (6, &[3, 5, 6, 10, 12, 15, 20, 30, 60, 7], 1),
+        // A numerator of −2^127, whose negative no integer of this width is.
+        (
+            5,
+            &[1 << 41, (1 << 41) + 1, 1 << 42, 1 << 44, 1 << 45, 7, 9],
+            1,
+        ),
+        (5, &[1 << 41, (1 << 41) + 1, 1 << 42, 1 << 44, 1 << 45], 1),
         // Too many, too few, none.
         (6, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], 1),
         (10, &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], 1),
