@@ -22,8 +22,9 @@ use super::{
 };
 use crate::attestation::Attestation;
 
-/// Connections at once: what is under way, and some.
-const CONNECTIONS_MAX: usize = 4_096;
+/// Connections at once: fewer than a signer takes from one address, so that what is turned away is a
+/// request.
+const CONNECTIONS_MAX: usize = 3_000;
 /// How long the signer's capacity is measured.
 const CAPACITY_TIME: Duration = Duration::from_secs(5);
 /// How many requests are under way while it is.
