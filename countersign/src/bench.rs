@@ -1,8 +1,10 @@
 //! `countersign bench`: load like a slot's burst, every signature verified; or far more than that.
 
+mod figures;
 mod overload;
 mod plain;
 mod suite;
+mod usage;
 
 use std::{
     sync::Arc,
@@ -19,6 +21,7 @@ use threshold::Signature;
 use tokio::{sync::Mutex, task::JoinSet};
 use zeroize::Zeroizing;
 
+use self::figures::{quantile, sorted_ms};
 use crate::{attestation::Attestation, client::SignerApi};
 
 const EXAMPLES: &str = "Examples:
@@ -211,15 +214,7 @@ async fn post_all(
 )]
 fn report(args: &BenchArgs, answers: Vec<Answer>, elapsed: Duration) -> anyhow::Result<()> {
     let posted = answers.len();
-    let mut took: Vec<Duration> = answers.iter().map(|answer| answer.took).collect();
-    took.sort_unstable();
-    let quantile = |per_mille: usize| {
-        let at = posted
-            .saturating_mul(per_mille)
-            .div_ceil(1000)
-            .saturating_sub(1);
-        took.get(at).copied().unwrap_or_default()
-    };
+    let took = sorted_ms(answers.iter().map(|answer| answer.took));
     let mut errors = Vec::new();
     let mut wrong = 0_usize;
     let bar = progress(u64::try_from(posted)?, "signatures verified")?;
@@ -251,8 +246,8 @@ fn report(args: &BenchArgs, answers: Vec<Answer>, elapsed: Duration) -> anyhow::
     );
     println!(
         "latency        p50 {:.1} ms, p99 {:.1} ms",
-        ms(quantile(500)),
-        ms(quantile(990))
+        quantile(&took, 500),
+        quantile(&took, 990)
     );
     println!("plain signing  {plain:.0} signatures/s, one thread, one whole key, same run");
     println!("ratio          {:.2} of plain signing", rate / plain);
@@ -293,10 +288,6 @@ fn progress(length: u64, what: &'static str) -> anyhow::Result<ProgressBar> {
     Ok(ProgressBar::new(length)
         .with_style(style)
         .with_message(what))
-}
-
-fn ms(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
 }
 
 fn now_ms() -> anyhow::Result<u64> {

@@ -17,8 +17,11 @@ use tokio::{
 };
 
 use super::{
-    BenchArgs, ms, now_ms,
+    BenchArgs,
+    figures::{self, sorted_ms},
+    now_ms,
     plain::{Answer, Plain},
+    usage,
 };
 use crate::attestation::Attestation;
 
@@ -281,10 +284,7 @@ fn count(samples: &[Sample], end: End) -> usize {
 /// In milliseconds.
 fn quantile(samples: &[Sample], per_mille: usize, of: impl Fn(&Sample) -> bool) -> f64 {
     let times = samples.iter().filter(|sample| of(sample));
-    let mut times: Vec<Duration> = times.map(|sample| sample.took).collect();
-    times.sort_unstable();
-    let at = times.len().saturating_mul(per_mille).div_ceil(1000);
-    ms(times.get(at.saturating_sub(1)).copied().unwrap_or_default())
+    figures::quantile(&sorted_ms(times.map(|sample| sample.took)), per_mille)
 }
 
 fn line(at: Duration, samples: &[Sample], within: Duration, rss: &[u64]) -> String {
@@ -355,14 +355,8 @@ fn conclude(
 
 /// The resident memory of each process, in KiB; 0 of one that is not there.
 fn resident(pids: &[u32]) -> Vec<u64> {
-    let of = |pid: &u32| {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))?;
-        line.split_whitespace().next()?.parse().ok()
-    };
-    pids.iter().map(|pid| of(pid).unwrap_or_default()).collect()
+    let kib = |pid: &u32| usage::resident_kib(*pid).unwrap_or_default();
+    pids.iter().map(kib).collect()
 }
 
 #[expect(

@@ -13,10 +13,8 @@ mod measure;
 
 mod duties;
 mod generator;
-mod usage;
 
 mod chart;
-mod figures;
 mod results;
 
 use std::{
@@ -33,6 +31,8 @@ use threshold::CommitteeSize;
 use chart::{Scale, Words};
 use parts::Suite;
 use results::{Machine, Results};
+
+use super::{figures, usage};
 
 /// Arguments of `countersign bench --suite`.
 #[derive(Debug, Args)]

@@ -176,7 +176,7 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Row, Target};
-    use crate::bench::suite::figures::Spread;
+    use crate::bench::figures::Spread;
 
     #[test]
     fn a_target_is_for_the_ratio_if_there_is_one() {
