@@ -4,6 +4,9 @@
 //!     cargo bench -p slashing --bench deciding
 #![expect(clippy::unwrap_used, reason = "a measurement that fails has failed")]
 
+#[path = "support/validators.rs"]
+mod validators;
+
 use std::{
     fs,
     path::PathBuf,
@@ -15,14 +18,15 @@ use std::{
 };
 
 use divan::{Bencher, counter::ItemsCount};
-use duty::{Claim, Epoch, PublicKey, Root, SigningRoot};
+use duty::{Claim, Epoch, Root, SigningRoot};
 use futures_util::future::join_all;
 use slashing::{
     database::{Database, DatabaseConfig, PostgresConfig, SqliteConfig},
-    ledger::{self, Ask, InitialHistory, Ledger, LedgerLimits, Opening, Origin, Question},
+    ledger::{Ask, Ledger, LedgerLimits, Opening, Origin, Question},
 };
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use validators::{register, validator};
 
 /// Claims asked at once at most, each another validator's.
 const VALIDATORS: u16 = 1024;
@@ -68,7 +72,7 @@ fn main() {
 impl Place {
     async fn open(config: &DatabaseConfig, anchor: PathBuf) -> Self {
         let database = Database::open(config, Root::ZERO).await.unwrap();
-        register(&database).await;
+        register(&database, VALIDATORS).await;
         let opening = Opening {
             limits: LedgerLimits {
                 ledger_wait: WAIT,
@@ -144,13 +148,6 @@ fn measure(bencher: Bencher, place: &Place, at_once: u16, ask: fn(&Place, Vec<Qu
         .bench_local_values(|questions| ask(place, questions));
 }
 
-fn validator(number: u16) -> PublicKey {
-    let mut key = [0; 48];
-    // Neighbours in time are none in the table.
-    key[..2].copy_from_slice(&number.wrapping_mul(40_503).to_be_bytes());
-    PublicKey(key)
-}
-
 fn question(number: u16, epoch: u64) -> Question {
     Question {
         validator: validator(number),
@@ -159,32 +156,5 @@ fn question(number: u16, epoch: u64) -> Question {
             target: Epoch(epoch),
         },
         root: SigningRoot([1; 32]),
-    }
-}
-
-async fn register(database: &Database) {
-    let history = InitialHistory::NeverSigned;
-    match database {
-        Database::Sqlite(database) => {
-            let call = database.call(move |connection| {
-                let transaction = connection.transaction().unwrap();
-                for number in 0..VALIDATORS {
-                    ledger::sqlite::register(&transaction, validator(number), &history).unwrap();
-                }
-                transaction.commit().unwrap();
-            });
-            call.await.unwrap();
-        }
-        Database::Postgres(database) => {
-            let mut client = database.client().await.unwrap();
-            let transaction = client.transaction().await.unwrap();
-            for number in 0..VALIDATORS {
-                let key = validator(number);
-                ledger::postgres::register(&transaction, key, &history)
-                    .await
-                    .unwrap();
-            }
-            transaction.commit().await.unwrap();
-        }
     }
 }

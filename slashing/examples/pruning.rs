@@ -8,6 +8,9 @@
     reason = "a measurement is printed, and one that fails has failed"
 )]
 
+#[path = "../benches/support/validators.rs"]
+mod validators;
+
 use std::{
     ops::RangeInclusive,
     path::Path,
@@ -15,13 +18,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use duty::{Claim, Epoch, PublicKey, Root, SigningRoot, Slot};
+use duty::{Claim, Epoch, Root, SigningRoot, Slot};
 use futures_util::future::join_all;
 use slashing::{
     database::{Database, DatabaseConfig, PostgresConfig, SqliteConfig},
-    ledger::{self, Ask, InitialHistory, Ledger, LedgerLimits, Opening, Origin, Pruning},
+    ledger::{Ask, Ledger, LedgerLimits, Opening, Origin, Pruning},
 };
 use tokio::{select, time::sleep};
+use validators::{register, validator};
 
 /// Entries of history that are pruned, unless the command says another number.
 const ROWS: u64 = 10_000_000;
@@ -63,7 +67,7 @@ async fn main() {
 
 async fn measure(name: &str, config: &DatabaseConfig, anchors: &Path, rows: u64) {
     let database = Database::open(config, Root::ZERO).await.unwrap();
-    register(&database).await;
+    register(&database, VALIDATORS).await;
     let began = Instant::now();
     fill(config, rows).await;
     let took = began.elapsed().as_secs();
@@ -157,39 +161,6 @@ fn report(name: &str, when: &str, sorted: &[Duration], length: Duration) {
         ms(percentile(sorted, 99)),
         ms(*sorted.last().unwrap()),
     );
-}
-
-fn validator(number: u16) -> PublicKey {
-    let mut key = [0; 48];
-    key[..2].copy_from_slice(&number.wrapping_mul(40_503).to_be_bytes());
-    PublicKey(key)
-}
-
-async fn register(database: &Database) {
-    let history = InitialHistory::NeverSigned;
-    match database {
-        Database::Sqlite(database) => {
-            let call = database.call(move |connection| {
-                let transaction = connection.transaction().unwrap();
-                for number in 0..VALIDATORS {
-                    ledger::sqlite::register(&transaction, validator(number), &history).unwrap();
-                }
-                transaction.commit().unwrap();
-            });
-            call.await.unwrap();
-        }
-        Database::Postgres(database) => {
-            let mut client = database.client().await.unwrap();
-            let transaction = client.transaction().await.unwrap();
-            for number in 0..VALIDATORS {
-                let key = validator(number);
-                ledger::postgres::register(&transaction, key, &history)
-                    .await
-                    .unwrap();
-            }
-            transaction.commit().await.unwrap();
-        }
-    }
 }
 
 /// Makes the history of as many other validators as an epoch has entries.
