@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use duty::{Claim, DutyKind, SigningOrder, SigningRoot};
+use duty::{Claim, DutyKind, SigningOrder, SigningRoot, SigningRoots};
 use slashing::{Denial, Refused, Unavailable};
 use wire::proto::{self, refusal::Reason};
 
@@ -127,7 +127,11 @@ impl From<Denial> for Refusal {
 
 impl Service {
     /// Takes an order as it arrived, and recomputes what would be signed.
-    pub(super) fn accept(&self, order: Option<proto::SigningOrder>) -> Result<Accepted, Refusal> {
+    pub(super) fn accept(
+        &self,
+        order: Option<proto::SigningOrder>,
+        roots: &mut SigningRoots,
+    ) -> Result<Accepted, Refusal> {
         let invalid = |message: String| Refusal::new(Reason::Invalid, message);
         let order = order.ok_or_else(|| invalid("order is missing".to_owned()))?;
         let order = wire::order_from_proto(order).map_err(|error| invalid(error.to_string()))?;
@@ -177,7 +181,7 @@ impl Service {
                 .check(&claim, (self.parts.time)())
                 .map_err(|beyond| Refusal::new(Reason::BeyondClock, beyond.to_string()))?;
         }
-        let root = order.signing_root();
+        let root = roots.of(&order);
         Ok(Accepted { order, root })
     }
 }

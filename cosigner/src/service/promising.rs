@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use duty::Claim;
+use duty::{Claim, SigningRoots};
 use futures_util::future::join_all;
 use slashing::{Prospect, Question, Refused, rules::Conflict};
 use threshold::Ballot;
@@ -39,7 +39,15 @@ impl Service {
         let deadline = Instant::now() + self.parts.ledger_wait.min(FENCED_WAIT);
         // The ballot is held before the ledger is read: from then on nothing new is signed for the
         // duty under a lower one, so what is read stays true.
-        let steps = join_all(items.into_iter().map(|item| self.hold(item, deadline))).await;
+        let mut roots = SigningRoots::default();
+        let accepted: Vec<_> = items
+            .into_iter()
+            .map(|item| (self.accept(item.order, &mut roots), item.ballot))
+            .collect();
+        let held = accepted
+            .into_iter()
+            .map(|(accepted, ballot)| self.hold(accepted, ballot, deadline));
+        let steps = join_all(held).await;
         let questions: Vec<Question> = steps
             .iter()
             .filter_map(|step| match step {
@@ -69,20 +77,30 @@ impl Service {
         steps.into_iter().map(outcome).map(answer).collect()
     }
 
-    async fn hold(&self, item: PromiseItem, deadline: Instant) -> Step {
-        match self.try_hold(item, deadline).await {
+    async fn hold(
+        &self,
+        accepted: Result<Accepted, Refusal>,
+        ballot: Option<proto::Ballot>,
+        deadline: Instant,
+    ) -> Step {
+        match self.try_hold(accepted, ballot, deadline).await {
             Ok(step) => step,
             Err(refusal) => Step::Done(refused(refusal)),
         }
     }
 
-    async fn try_hold(&self, item: PromiseItem, deadline: Instant) -> Result<Step, Refusal> {
+    async fn try_hold(
+        &self,
+        accepted: Result<Accepted, Refusal>,
+        ballot: Option<proto::Ballot>,
+        deadline: Instant,
+    ) -> Result<Step, Refusal> {
         if self.is_stopping() {
             // Another can promise it at once; this one could not keep the promise for long.
             return Err(Refusal::new(Reason::Busy, STOPPING));
         }
-        let accepted = self.accept(item.order)?;
-        let (claim, ballot) = claim_and_ballot(&accepted, item.ballot)?;
+        let accepted = accepted?;
+        let (claim, ballot) = claim_and_ballot(&accepted, ballot)?;
         let duty = DutyId::new(accepted.order.validator, &claim);
         let question = Question {
             validator: accepted.order.validator,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use duty::{Claim, DutyKind, Permit};
+use duty::{Claim, DutyKind, Permit, SigningRoots};
 use futures_util::future::join_all;
 use slashing::{Ask, Prospect, Question};
 use threshold::Ballot;
@@ -36,9 +36,10 @@ impl Service {
         items: Vec<SignItem>,
         scaled: bool,
     ) -> Result<Vec<SignOutcome>, &'static str> {
+        let mut roots = SigningRoots::default();
         let accepted: Vec<_> = items
             .into_iter()
-            .map(|item| (self.accept(item.order), item.ballot))
+            .map(|item| (self.accept(item.order, &mut roots), item.ballot))
             .collect();
         let slashable = |accepted: &Result<Accepted, Refusal>| {
             accepted.as_ref().ok().map(|a| a.claim().is_some())

@@ -16,7 +16,7 @@ pub use duties::{
 };
 pub use permit::{Claim, Permit};
 pub use primitives::{Address, Epoch, ForkVersion, HexError, PublicKey, Root, SigningRoot, Slot};
-pub use root::{DomainType, SigningOrder};
+pub use root::{DomainType, SigningOrder, SigningRoots};
 
 #[cfg(test)]
 mod tests;

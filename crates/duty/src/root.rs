@@ -98,3 +98,33 @@ impl SigningOrder {
         }
     }
 }
+
+/// Signing roots of orders that come one after another, each message hashed once while it is the
+/// same: in a burst thousands of validators sign one.
+#[derive(Debug, Default)]
+pub struct SigningRoots(Option<(SigningOrder, SigningRoot)>);
+
+impl SigningRoots {
+    /// As [`SigningOrder::signing_root`].
+    pub fn of(&mut self, order: &SigningOrder) -> SigningRoot {
+        let is_same = |last: &SigningOrder| {
+            let SigningOrder {
+                validator: _,
+                fork_version,
+                genesis_validators_root,
+                duty,
+            } = order;
+            last.fork_version == *fork_version
+                && last.genesis_validators_root == *genesis_validators_root
+                && last.duty == *duty
+        };
+        match &self.0 {
+            Some((last, root)) if is_same(last) => *root,
+            Some(_) | None => {
+                let root = order.signing_root();
+                self.0 = Some((order.clone(), root));
+                root
+            }
+        }
+    }
+}

@@ -60,6 +60,32 @@ fn wallet() -> Address {
 }
 
 #[test]
+fn a_root_that_is_remembered_is_that_of_the_same_message_and_of_no_other() {
+    let first = order(6, attestation());
+    let others = [
+        SigningOrder {
+            validator: PublicKey([7; 48]),
+            ..first.clone()
+        },
+        order(7, attestation()),
+        SigningOrder {
+            genesis_validators_root: Root([7; 32]),
+            ..first.clone()
+        },
+        order(6, header()),
+        order(6, Duty::AggregationSlot(Slot(13_500_000))),
+        order(6, Duty::AggregationSlot(Slot(13_500_001))),
+    ];
+    let mut roots = SigningRoots::default();
+    for other in &others {
+        for order in [&first, &first, other, other, &first] {
+            assert_eq!(roots.of(order), order.signing_root());
+        }
+    }
+    assert_eq!(others[0].signing_root(), first.signing_root());
+}
+
+#[test]
 fn roots_agree_with_other_implementations() {
     check(
         6,

@@ -2,11 +2,15 @@
 
 mod counting;
 mod member;
+mod seats;
 mod waiting;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
-use self::member::{Member, Stage, Standing};
+use self::{
+    member::{Member, Stage, Standing},
+    seats::{Seat, Seating, Seats},
+};
 use super::{
     Ballot, Effect, Event, Failure, FailureReason, Mode, Peer, Refusal, SIGN_WINDOW, Terms,
 };
@@ -52,7 +56,12 @@ impl Round {
     /// Opens a round at `now`: what to do first.
     #[must_use]
     pub fn open(terms: Terms, now: Duration) -> (Self, Vec<Effect>) {
-        let members = terms.members.iter().map(Member::new).collect();
+        let mut seating = Seating::default();
+        let members = terms.members.iter().filter_map(|invited| {
+            let seat = seating.seat(invited.index)?;
+            Some(Member::new(invited, seat))
+        });
+        let members = members.collect();
         let mut round = Self {
             terms,
             members,
@@ -252,7 +261,7 @@ impl Round {
     }
 
     fn step(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        if self.holding().len() >= self.terms.threshold {
+        if self.holding().count() >= self.terms.threshold {
             return self.combine(effects);
         }
         if let Some(verdict) = self.verdict(now) {
@@ -329,13 +338,13 @@ impl Round {
             let is_asked = matches!(member.stage, Stage::SignAsked { .. });
             member.can_sign() && is_asked && !member.sounded && !member.is_late(now)
         });
-        coming.extend(asked.map(|member| member.index));
-        let mut wanted = BTreeSet::new();
-        while coming.len() < self.terms.threshold
-            && let Some(index) = self.next_spare(&coming)
+        coming = coming.and(asked.map(|member| member.seat).collect());
+        let mut wanted = Seats::default();
+        while coming.count() < self.terms.threshold
+            && let Some(seat) = self.next_spare(coming)
         {
-            coming.insert(index);
-            wanted.insert(index);
+            coming.insert(seat);
+            wanted.insert(seat);
         }
         let mut to = Vec::new();
         for member in &mut self.members {
@@ -343,7 +352,7 @@ impl Round {
                 Mode::Promised => matches!(member.stage, Stage::Promised { .. }),
                 Mode::Direct => member.stage == Stage::Idle,
             };
-            let is_wanted = member.sounded || wanted.contains(&member.index);
+            let is_wanted = member.sounded || wanted.contains(member.seat);
             if member.can_sign() && is_ready && is_wanted {
                 member.stage = Stage::SignAsked { at: now };
                 to.push(member.peer);
@@ -372,17 +381,17 @@ impl Round {
 
     /// The next member to ask: who promised first, or whom the caller called the fastest. Those in
     /// reserve come last.
-    fn next_spare(&self, coming: &BTreeSet<ShareIndex>) -> Option<ShareIndex> {
+    fn next_spare(&self, coming: Seats) -> Option<Seat> {
         let spares = self.members.iter().filter(|member| {
             member.standing == Standing::Able
                 && member.partial.is_none()
-                && !coming.contains(&member.index)
+                && !coming.contains(member.seat)
         });
         let ready = spares.filter_map(|member| match (&member.stage, self.terms.mode) {
             (Stage::Promised { order }, Mode::Promised) => {
-                Some((member.reserve, *order, member.index))
+                Some((member.reserve, *order, member.seat))
             }
-            (Stage::Idle, Mode::Direct) => Some((member.reserve, 0, member.index)),
+            (Stage::Idle, Mode::Direct) => Some((member.reserve, 0, member.seat)),
             (Stage::Idle, Mode::Promised)
             | (Stage::Promised { .. }, Mode::Direct)
             | (Stage::PromiseAsked { .. } | Stage::SignAsked { .. }, _)
@@ -390,7 +399,7 @@ impl Round {
         });
         ready
             .min_by_key(|(reserve, order, _)| (*reserve, *order))
-            .map(|(_, _, index)| index)
+            .map(|(_, _, seat)| seat)
     }
 
     fn combine(&mut self, effects: &mut Vec<Effect>) {
@@ -407,13 +416,13 @@ impl Round {
 
     /// Positions of the first threshold of members with partials, each index once.
     fn chosen(&self) -> Vec<usize> {
-        let mut indices = BTreeSet::new();
+        let mut seats = Seats::default();
         let holding = self
             .members
             .iter()
             .enumerate()
             .filter(|(_, m)| m.partial.is_some());
-        let distinct = holding.filter(|(_, member)| indices.insert(member.index));
+        let distinct = holding.filter(|(_, member)| seats.insert(member.seat));
         distinct
             .map(|(position, _)| position)
             .take(self.terms.threshold)

@@ -1,19 +1,14 @@
 //! Counting: how many can still sign, how many never will, and what to say about it.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
+
+use super::{Member, Phase, Round, Stage, Standing, seats::Seats};
+use crate::round::{
+    Effect, Failure, FailureReason, Mode, Refusal, RefusalReason, SIGN_WINDOW, Verdict,
 };
 
-use super::{Member, Phase, Round, Stage, Standing};
-use crate::{
-    ShareIndex,
-    round::{Effect, Failure, FailureReason, Mode, Refusal, RefusalReason, SIGN_WINDOW, Verdict},
-};
-
-fn distinct<'a>(members: impl Iterator<Item = &'a Member>) -> BTreeSet<ShareIndex> {
-    members.map(|member| member.index).collect()
+fn distinct<'a>(members: impl Iterator<Item = &'a Member>) -> Seats {
+    members.map(|member| member.seat).collect()
 }
 
 impl Round {
@@ -21,7 +16,7 @@ impl Round {
         self.terms.mode == Mode::Direct || now < self.began.saturating_add(SIGN_WINDOW)
     }
 
-    pub(super) fn holding(&self) -> BTreeSet<ShareIndex> {
+    pub(super) fn holding(&self) -> Seats {
         distinct(
             self.members
                 .iter()
@@ -32,7 +27,6 @@ impl Round {
     /// Members that signed this root, or promised it and have signed nothing. A partial that is
     /// here already needs no promise: its member's vote cannot change any more.
     fn free(&self, counts: impl Fn(&Member) -> bool) -> usize {
-        let mut free = self.holding();
         let promised = self.members.iter().filter(|member| {
             matches!(
                 member.stage,
@@ -40,8 +34,7 @@ impl Round {
             ) && member.can_sign()
                 && counts(member)
         });
-        free.extend(distinct(promised));
-        free.len()
+        self.holding().and(distinct(promised)).count()
     }
 
     /// Whether a threshold has promised. While others may still do so promptly, promises of those
@@ -78,13 +71,13 @@ impl Round {
                     continue;
                 }
             }
-            possible.insert(member.index);
+            possible.insert(member.seat);
             if !member.is_late(now) {
-                prompt.insert(member.index);
+                prompt.insert(member.seat);
             }
         }
         let threshold = self.terms.threshold;
-        possible.len() < threshold || another_ballot_may_help && prompt.len() < threshold
+        possible.count() < threshold || another_ballot_may_help && prompt.count() < threshold
     }
 
     /// How many members may be absent.
@@ -130,7 +123,7 @@ impl Round {
             let abstains = matches!(member.stage, Stage::Outbid | Stage::Failed(_));
             member.partial.is_some() || member.can_sign() && !abstains
         };
-        let possible = distinct(self.members.iter().filter(may_sign)).len();
+        let possible = distinct(self.members.iter().filter(may_sign)).count();
         self.members.iter().any(Member::is_awaited)
             && (possible >= self.terms.threshold || self.may_be_refused())
     }
@@ -141,7 +134,7 @@ impl Round {
             .members
             .iter()
             .filter(|member| member.standing == Standing::Able);
-        distinct(able).len() < self.terms.threshold
+        distinct(able).count() < self.terms.threshold
     }
 
     /// Too few can sign: some for want of a share, some for a bad partial, some not even known.
@@ -162,7 +155,7 @@ impl Round {
     fn count_against(&self, against: impl Fn(&Member) -> bool) -> usize {
         let is_open = |member: &&Member| member.partial.is_some() || !against(member);
         let open = distinct(self.members.iter().filter(is_open));
-        distinct(self.members.iter()).difference(&open).count()
+        distinct(self.members.iter()).without(open).count()
     }
 
     fn main_refusal(&self) -> Refusal {
@@ -189,8 +182,9 @@ impl Round {
     /// somebody else's message is always worth telling of.
     pub(super) fn main_trouble(&self) -> FailureReason {
         let abstentions = self.abstentions(|_| true);
-        let kept: BTreeSet<ShareIndex> = abstentions.values().flatten().copied().collect();
-        let reason = if kept.len().saturating_add(self.absent()) > self.spare() {
+        let kept = abstentions.values().copied();
+        let kept = kept.fold(Seats::default(), Seats::and).count();
+        let reason = if kept.saturating_add(self.absent()) > self.spare() {
             self.most(|_| true)
         } else {
             let contended = FailureReason::Contended;
@@ -204,7 +198,7 @@ impl Round {
     fn most(&self, counts: impl Fn(&Member) -> bool) -> Option<FailureReason> {
         let abstentions = self.abstentions(counts).into_iter();
         let mut most: BTreeMap<FailureReason, usize> = abstentions
-            .map(|(reason, indices)| (reason, indices.len()))
+            .map(|(reason, seats)| (reason, seats.count()))
             .collect();
         if self.absent() > 0 {
             let missing = most.entry(FailureReason::TooFewShares).or_default();
@@ -217,20 +211,17 @@ impl Round {
 
     /// Who is kept from signing by what, of those that `counts` tells. Who has another claimant that
     /// may sign is not.
-    fn abstentions(
-        &self,
-        counts: impl Fn(&Member) -> bool,
-    ) -> BTreeMap<FailureReason, BTreeSet<ShareIndex>> {
+    fn abstentions(&self, counts: impl Fn(&Member) -> bool) -> BTreeMap<FailureReason, Seats> {
         let is_ready = |member: &&Member| {
             member.partial.is_some() || member.can_sign() && member.abstention().is_none()
         };
         let ready = distinct(self.members.iter().filter(is_ready));
-        let mut abstentions: BTreeMap<FailureReason, BTreeSet<ShareIndex>> = BTreeMap::new();
+        let mut abstentions: BTreeMap<FailureReason, Seats> = BTreeMap::new();
         for member in self.members.iter().filter(|member| counts(member)) {
             if let Some(reason) = member.abstention()
-                && !ready.contains(&member.index)
+                && !ready.contains(member.seat)
             {
-                abstentions.entry(reason).or_default().insert(member.index);
+                abstentions.entry(reason).or_default().insert(member.seat);
             }
         }
         abstentions
@@ -238,7 +229,7 @@ impl Round {
 
     /// How many members no cosigner answers for.
     fn absent(&self) -> usize {
-        let known = distinct(self.members.iter()).len();
+        let known = distinct(self.members.iter()).count();
         self.terms.size.saturating_sub(known)
     }
 

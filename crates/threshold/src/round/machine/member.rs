@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::seats::Seat;
 use crate::{
     PartialSignature, ShareIndex,
     round::{Failure, FailureReason, Invited, Peer, Refusal, RefusalReason},
@@ -31,6 +32,7 @@ pub(super) enum Stage {
 pub(super) struct Member {
     pub(super) peer: Peer,
     pub(super) index: ShareIndex,
+    pub(super) seat: Seat,
     pub(super) standing: Standing,
     pub(super) stage: Stage,
     pub(super) partial: Option<PartialSignature>,
@@ -43,10 +45,11 @@ pub(super) struct Member {
 }
 
 impl Member {
-    pub(super) const fn new(invited: &Invited) -> Self {
+    pub(super) const fn new(invited: &Invited, seat: Seat) -> Self {
         Self {
             peer: invited.peer,
             index: invited.index,
+            seat,
             standing: Standing::Able,
             stage: Stage::Idle,
             partial: None,
