@@ -3,7 +3,7 @@
 //! One passphrase opens one data key, and that opens every share: ten thousand shares cost one
 //! Argon2id. A sealed share is bound to its vault, validator, index, committee and commitments, so
 //! a row that was changed, swapped or brought from elsewhere does not open. Shares never leave
-//! this module; it signs what a [`Permit`] names.
+//! this module; it gives out partials of what a [`Permit`] names.
 
 mod postgres;
 mod rows;
@@ -17,8 +17,8 @@ use std::{
     sync::Arc,
 };
 
-use duty::{Permit, PublicKey};
-use keyshare::{SecretShare, SigningShare, sign_all};
+use duty::{Permit, PublicKey, SigningRoot};
+use keyshare::{SecretShare, SigningShare, Withheld, sign_all, withhold_all};
 use parking_lot::RwLock;
 use slashing::{
     administration::{Counted, Uncounted},
@@ -212,6 +212,18 @@ pub trait Shares: Send + Sync {
     /// What is held.
     fn listing(&self) -> Arc<Listing>;
 
+    /// Computes what permits may soon be there for, while the ledger still decides: nothing reads it
+    /// before [`Self::release`]. `None` where no share of the validator is held.
+    fn prepare(&self, expected: &[(PublicKey, SigningRoot)]) -> Vec<Option<Withheld>>;
+
+    /// Gives out what was prepared.
+    ///
+    /// # Errors
+    /// The permit, if it is for something else.
+    fn release(&self, withheld: Withheld, permit: Permit) -> Result<PartialSignature, Permit> {
+        withheld.release(permit)
+    }
+
     /// Signs what the permits name, each with the share of its validator, in their order. What is
     /// one message for many is signed together, if the caller takes `scaled` partials.
     ///
@@ -274,6 +286,19 @@ impl Vault {
 
 #[tonic::async_trait]
 impl Shares for Vault {
+    fn prepare(&self, expected: &[(PublicKey, SigningRoot)]) -> Vec<Option<Withheld>> {
+        let shares = Arc::clone(&self.loaded.read().shares);
+        let share = |(validator, root): &(PublicKey, SigningRoot)| {
+            let share = shares.get(validator)?;
+            Some((&**share, *validator, *root))
+        };
+        let held: Vec<Option<_>> = expected.iter().map(share).collect();
+        let mut withheld = withhold_all(held.iter().copied().flatten().collect()).into_iter();
+        // As many as were held.
+        let prepared = held.iter().map(|held| held.and_then(|_| withheld.next()));
+        prepared.collect()
+    }
+
     fn sign(&self, permits: Vec<Permit>, scaled: bool) -> Vec<Result<PartialSignature, NotHeld>> {
         let shares = Arc::clone(&self.loaded.read().shares);
         if !scaled {

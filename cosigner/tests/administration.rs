@@ -218,7 +218,7 @@ async fn no_call_that_begins_after_a_freeze_is_confirmed_gets_a_signature() {
                     }
                     _ => sign(&mut client, vec![at_once(&randao(validator)); 8]).await,
                 };
-                let partials = outcomes.iter().any(|one| matches!(one, Sign::Partial(_)));
+                let partials = outcomes.iter().any(|one| matches!(one, Sign::Scaled(_)));
                 assert!(!(began_after && partials), "{outcomes:?}");
                 signed.fetch_add(u64::from(partials), Ordering::SeqCst);
                 refused += u32::from(began_after);
@@ -418,7 +418,7 @@ async fn an_operator_learns_what_is_true_of_the_ledger() {
         let vote = attestation(stage.validator, 1, target, 1);
         promise(&mut client, vec![to_promise(0, &vote)]).await;
         let outcomes = sign(&mut client, vec![to_sign(0, &vote)]).await;
-        assert!(matches!(outcomes[0], Sign::Partial(_)));
+        assert!(matches!(outcomes[0], Sign::Scaled(_)));
     }
     stop_at(&mut operator, Some(9), None).await;
     let after = operator.ledger(LedgerRequest {}).await.unwrap();

@@ -223,7 +223,7 @@ async fn vote(stage: &Stage, running: &support::running::Running, order: &Signin
     let mut client = running.client(&stage.home, SIGNER);
     promise(&mut client, vec![to_promise(0, order)]).await;
     let outcomes = sign(&mut client, vec![to_sign(0, order)]).await;
-    assert!(matches!(outcomes[0], Sign::Partial(_)), "{outcomes:?}");
+    assert!(matches!(outcomes[0], Sign::Scaled(_)), "{outcomes:?}");
 }
 
 async fn check_there_and_back(stage: Stage) {

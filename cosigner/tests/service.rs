@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use duty::{DepositMessage, Duty, Epoch, PublicKey, Root, SigningOrder, Slot, VoluntaryExit};
 use support::{
     OPERATOR, SIGNER, index, new_key,
-    running::{Running, promise, ready, sign, status_when},
+    running::{Running, promise, ready, sign, sign_in_form, status_when},
     stage::{
         FREE, Stage, at_once, attestation, ballot, block, import, order, partial, promise_reason,
         randao, sign_reason, signed, to_promise, to_sign,
@@ -168,7 +168,7 @@ async fn racing_callers_get_partials_for_at_most_one_message_of_a_duty() {
                 for round in 0..20 {
                     promise(&mut client, vec![to_promise(round, &order)]).await;
                     let outcomes = sign(&mut client, vec![to_sign(round, &order)]).await;
-                    if matches!(outcomes[0], Sign::Partial(_)) {
+                    if matches!(outcomes[0], Sign::Scaled(_)) {
                         return true;
                     }
                 }
@@ -180,6 +180,34 @@ async fn racing_callers_get_partials_for_at_most_one_message_of_a_duty() {
             winners += usize::from(caller.await.unwrap());
         }
         assert_eq!(winners, 1, "target {target}");
+    }
+}
+
+#[tokio::test]
+async fn of_a_batch_only_what_the_ledger_permits_is_given_out() {
+    let stage = Stage::new(&[]);
+    let (_running, mut client) = stage.start().await;
+    let mut target = 2;
+    // Small ones are computed while the ledger decides, long ones when it has decided.
+    for (length, scaled) in [(1, true), (8, true), (9, true), (8, false)] {
+        let votes: Vec<_> = (target..).take(length).collect();
+        target += u64::try_from(length).unwrap();
+        let votes: Vec<_> = votes
+            .into_iter()
+            .map(|target| attestation(stage.validator, 1, target, 0xaa))
+            .collect();
+        let promised = votes.iter().step_by(3).map(|vote| to_promise(0, vote));
+        promise(&mut client, promised.collect()).await;
+        let items = votes.iter().map(|vote| to_sign(0, vote)).collect();
+        let outcomes = sign_in_form(&mut client, items, scaled).await;
+        assert_eq!(outcomes.len(), length);
+        for (position, (vote, outcome)) in votes.iter().zip(&outcomes).enumerate() {
+            if position % 3 == 0 {
+                partial(&stage.committee, vote, outcome);
+            } else {
+                assert_eq!(sign_reason(outcome), Some(Reason::TooLate), "{outcome:?}");
+            }
+        }
     }
 }
 
@@ -325,7 +353,7 @@ async fn batches_out_of_bounds_and_mixed_ones_are_refused_whole() {
     assert!(
         outcomes
             .iter()
-            .all(|outcome| matches!(outcome, Sign::Partial(_)))
+            .all(|outcome| matches!(outcome, Sign::Scaled(_)))
     );
     let mut huge = to_promise(0, &vote);
     huge.order.as_mut().unwrap().fork_version = vec![0; 5 * 1024 * 1024];

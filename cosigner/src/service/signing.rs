@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Instant};
 
-use duty::{Claim, DutyKind, Permit, SigningRoots};
+use duty::{Claim, DutyKind, Permit, PublicKey, SigningRoot, SigningRoots};
 use futures_util::future::join_all;
+use keyshare::Withheld;
 use slashing::{Ask, Prospect, Question};
-use threshold::Ballot;
+use threshold::{Ballot, PartialSignature};
 use wire::proto::{SignItem, SignOutcome, refusal::Reason, sign_outcome::Outcome};
 
 use super::{
@@ -14,7 +15,14 @@ use super::{
     promising::claim_and_ballot,
     signers::Urgency,
 };
-use crate::promises::{DutyId, SignAnswer};
+use crate::{
+    promises::{DutyId, SignAnswer},
+    vault::NotHeld,
+};
+
+/// Partials of batches up to this long are computed while the ledger decides, and given out when
+/// it has permitted them. In a burst no processor waits for the disk, so nothing would be gained.
+const PREPARED_MAX: usize = 8;
 
 /// An item on its way to a signature.
 struct Item {
@@ -51,28 +59,63 @@ impl Service {
         if kinds.any(|kind| Some(kind) != first) {
             return Err("a batch holds only duties that can be slashed, or none");
         }
+        let kinds = accepted.iter().filter_map(|(accepted, _)| {
+            let accepted = accepted.as_ref().ok()?;
+            Some(accepted.order.duty.kind())
+        });
+        // A batch that goes with others' waits as they do.
+        let urgency = kinds.map(urgency).max().unwrap_or(Urgency::Bulk);
+        let is_early = scaled && first == Some(true) && accepted.len() <= PREPARED_MAX;
+        let expected = accepted.iter().map(|(accepted, _)| {
+            let accepted = accepted.as_ref().ok()?;
+            Some((accepted.order.validator, accepted.root))
+        });
+        let expected: Option<Vec<_>> = expected.collect();
+        let prepared = self.prepare(urgency, expected.filter(|_| is_early));
         let started = Instant::now();
-        let items = join_all(accepted.into_iter().map(|(accepted, ballot)| async move {
-            match accepted {
-                Ok(accepted) => {
-                    let kind = Some(accepted.order.duty.kind());
-                    let step = self
-                        .permit(accepted, ballot)
-                        .await
-                        .unwrap_or_else(Step::Refused);
-                    Item { kind, step }
+        let permitted = async {
+            let items = join_all(accepted.into_iter().map(|(accepted, ballot)| async move {
+                match accepted {
+                    Ok(accepted) => {
+                        let kind = Some(accepted.order.duty.kind());
+                        let step = self
+                            .permit(accepted, ballot)
+                            .await
+                            .unwrap_or_else(Step::Refused);
+                        Item { kind, step }
+                    }
+                    Err(refusal) => Item {
+                        kind: None,
+                        step: Step::Refused(refusal),
+                    },
                 }
-                Err(refusal) => Item {
-                    kind: None,
-                    step: Step::Refused(refusal),
-                },
+            }))
+            .await;
+            if first == Some(true) {
+                self.parts.metrics.stage("ledger", started.elapsed());
             }
-        }))
-        .await;
-        if first == Some(true) {
-            self.parts.metrics.stage("ledger", started.elapsed());
-        }
-        Ok(self.sign_permitted(items, scaled).await)
+            items
+        };
+        let (items, prepared) = tokio::join!(permitted, prepared);
+        Ok(self.sign_permitted(items, prepared, urgency, scaled).await)
+    }
+
+    /// Computes partials while the ledger decides: the one waits for a processor, the other for a
+    /// disk.
+    async fn prepare(
+        &self,
+        urgency: Urgency,
+        expected: Option<Vec<(PublicKey, SigningRoot)>>,
+    ) -> Vec<Option<Withheld>> {
+        let Some(expected) = expected else {
+            return Vec::new();
+        };
+        let started = Instant::now();
+        let vault = Arc::clone(&self.parts.vault);
+        let prepare = move || vault.prepare(&expected);
+        let prepared = self.parts.signers.run(urgency, prepare).await;
+        self.parts.metrics.stage("sign", started.elapsed());
+        prepared.unwrap_or_default()
     }
 
     /// A permit for an order: from the ledger if it can be slashed, else at once.
@@ -135,59 +178,91 @@ impl Service {
         }
     }
 
-    /// Signs what was permitted, together, on threads of its own.
-    async fn sign_permitted(&self, items: Vec<Item>, scaled: bool) -> Vec<SignOutcome> {
-        let kinds = items.iter().filter_map(|item| item.kind);
-        // A batch that goes with others' waits as they do.
-        let urgency = kinds.map(urgency).max().unwrap_or(Urgency::Bulk);
+    /// Signs what was permitted. `prepared` is as long as the items, or empty.
+    async fn sign_permitted(
+        &self,
+        items: Vec<Item>,
+        prepared: Vec<Option<Withheld>>,
+        urgency: Urgency,
+        scaled: bool,
+    ) -> Vec<SignOutcome> {
         let kinds: Vec<Option<DutyKind>> = items.iter().map(|item| item.kind).collect();
-        let count = items.len();
-        let vault = Arc::clone(&self.parts.vault);
-        let started = Instant::now();
-        let signing = self.parts.signers.run(urgency, move || {
-            let mut permits = Vec::with_capacity(count);
-            let outcome = |item: Item| match item.step {
-                Step::Permitted(permit) => {
-                    permits.push(permit);
-                    None
-                }
+        let mut prepared = prepared.into_iter();
+        let mut permits = Vec::new();
+        let outcome = |item: Item| {
+            let withheld = prepared.next().flatten();
+            match item.step {
+                Step::Permitted(permit) => match self.release(withheld, permit) {
+                    Ok(partial) => Some(signed(&partial)),
+                    Err(permit) => {
+                        permits.push(permit);
+                        None
+                    }
+                },
                 Step::Outbid(higher) => {
                     Some((Outcome::Outbid(wire::ballot_to_proto(&higher)), "outbid"))
                 }
                 Step::Refused(refusal) => Some(refused(refusal)),
-            };
-            let outcomes: Vec<_> = items.into_iter().map(outcome).collect();
-            let mut partials = vault.sign(permits, scaled).into_iter();
-            let mut signed = || match partials.next() {
-                Some(Ok(partial)) => (wire::partial_to_proto(&partial), "signed"),
-                Some(Err(not_held)) => {
-                    refused(Refusal::new(Reason::NotFound, not_held.to_string()))
-                }
-                None => refused(Refusal::new(Reason::NotFound, "no share signed this")),
-            };
-            outcomes
-                .into_iter()
-                .map(|outcome| outcome.unwrap_or_else(&mut signed))
-                .collect::<Vec<_>>()
-        });
-        let outcomes = signing.await.unwrap_or_else(|| {
-            let refusal = Refusal::new(Reason::Busy, STOPPING);
-            (0..count).map(|_| refused(refusal.clone())).collect()
-        });
-        self.parts.metrics.stage("sign", started.elapsed());
-        for (kind, (_, label)) in kinds.into_iter().zip(&outcomes) {
-            self.parts.metrics.answered(kind, label);
-        }
-        outcomes
+            }
+        };
+        let outcomes: Vec<Option<Answer>> = items.into_iter().map(outcome).collect();
+        let mut rest = self.sign_now(urgency, permits, scaled).await.into_iter();
+        let mut next = || {
+            rest.next()
+                .unwrap_or_else(|| refused(Refusal::new(Reason::Busy, STOPPING)))
+        };
+        let outcomes = outcomes
             .into_iter()
-            .map(|(outcome, _)| SignOutcome {
+            .map(|outcome| outcome.unwrap_or_else(&mut next));
+        let answer = |(kind, (outcome, label)): (Option<DutyKind>, Answer)| {
+            self.parts.metrics.answered(kind, label);
+            SignOutcome {
                 outcome: Some(outcome),
-            })
-            .collect()
+            }
+        };
+        kinds.into_iter().zip(outcomes).map(answer).collect()
+    }
+
+    fn release(
+        &self,
+        withheld: Option<Withheld>,
+        permit: Permit,
+    ) -> Result<PartialSignature, Permit> {
+        match withheld {
+            Some(withheld) => self.parts.vault.release(withheld, permit),
+            None => Err(permit),
+        }
+    }
+
+    /// Signs together, on threads of its own. No answers if the process is stopping.
+    async fn sign_now(&self, urgency: Urgency, permits: Vec<Permit>, scaled: bool) -> Vec<Answer> {
+        if permits.is_empty() {
+            return Vec::new();
+        }
+        let started = Instant::now();
+        let vault = Arc::clone(&self.parts.vault);
+        let signing = self.parts.signers.run(urgency, move || {
+            let partials = vault.sign(permits, scaled).into_iter();
+            let answer = |partial: Result<PartialSignature, NotHeld>| match partial {
+                Ok(partial) => signed(&partial),
+                Err(not_held) => refused(Refusal::new(Reason::NotFound, not_held.to_string())),
+            };
+            partials.map(answer).collect()
+        });
+        let answers = signing.await;
+        self.parts.metrics.stage("sign", started.elapsed());
+        answers.unwrap_or_default()
     }
 }
 
-fn refused(refusal: Refusal) -> (Outcome, &'static str) {
+/// An outcome, and its label of the metric.
+type Answer = (Outcome, &'static str);
+
+fn signed(partial: &PartialSignature) -> Answer {
+    (wire::partial_to_proto(partial), "signed")
+}
+
+fn refused(refusal: Refusal) -> Answer {
     let label = refusal.label();
     (Outcome::Refused(refusal.into()), label)
 }

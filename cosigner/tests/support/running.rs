@@ -159,12 +159,18 @@ pub(crate) async fn promise(
         .collect()
 }
 
+/// As a signer-api of this release asks.
 pub(crate) async fn sign(client: &mut CosignerClient<Channel>, items: Vec<SignItem>) -> Vec<Sign> {
+    sign_in_form(client, items, true).await
+}
+
+pub(crate) async fn sign_in_form(
+    client: &mut CosignerClient<Channel>,
+    items: Vec<SignItem>,
+    scaled: bool,
+) -> Vec<Sign> {
     let reply = client
-        .sign(SignRequest {
-            items,
-            scaled: false,
-        })
+        .sign(SignRequest { items, scaled })
         .await
         .unwrap()
         .into_inner();

@@ -124,10 +124,11 @@ pub(crate) fn partial(
     order: &SigningOrder,
     outcome: &Sign,
 ) -> PartialSignature {
-    let Sign::Partial(bytes) = outcome else {
-        panic!("{outcome:?}")
+    let partial = match outcome {
+        Sign::Partial(point) => wire::plain_partial_from_proto(point).unwrap(),
+        Sign::Scaled(scaled) => wire::scaled_partial_from_proto(scaled).unwrap(),
+        Sign::Outbid(_) | Sign::Refused(_) => panic!("{outcome:?}"),
     };
-    let partial = wire::plain_partial_from_proto(bytes).unwrap();
     committee
         .verify_partial(index(1), order.signing_root(), &partial)
         .unwrap();

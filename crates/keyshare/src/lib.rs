@@ -1,7 +1,7 @@
 //! The secret half of threshold BLS: a share that signs with a permit, and the splitting of a key.
 //!
-//! This crate is pure: no I/O, no clock, no randomness of its own. It promises that a share signs
-//! only what a [`duty::Permit`] names, that a split is proved against its commitments before it
+//! This crate is pure: no I/O, no clock, no randomness of its own. It promises that a share gives
+//! out partials only of what a [`duty::Permit`] names, that a split is proved against its commitments before it
 //! is handed out, and that keys, shares and coefficients are wiped when they go out of scope. A
 //! secret has no `Clone`, `Debug`, `Serialize` or `PartialEq`, lives on the heap (so that moving
 //! it copies a pointer), and leaves this crate only through [`SecretShare::to_be_bytes`].
@@ -12,7 +12,7 @@ mod signing;
 mod split;
 
 pub use secret::{InvalidSecret, SecretKey, SecretShare, ShareMismatch, check_share};
-pub use signing::{SigningShare, sign_all};
+pub use signing::{SigningShare, Withheld, sign_all, withhold_all};
 pub use split::{Split, SplitError, split};
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 
 use std::{borrow::Borrow, collections::BTreeMap, num::NonZeroU64};
 
-use duty::{Permit, SigningRoot};
+use duty::{Permit, PublicKey, SigningRoot};
 use threshold::PartialSignature;
+use zeroize::Zeroizing;
 
 use crate::{
     SecretShare,
@@ -12,8 +13,8 @@ use crate::{
 
 /// A share that is loaded for signing: share/scale mod r, and the digits of that for a comb.
 ///
-/// **Invariant:** it signs nothing without a permit, which the ledger mints after its commit;
-/// the types of its methods and of [`sign_all`] keep it.
+/// **Invariant:** it gives no partial out without a permit, which the ledger mints after its commit;
+/// the types of its methods, of [`sign_all`] and of [`Withheld`] keep it.
 pub struct SigningShare {
     scale: NonZeroU64,
     scaled: SecretScalar,
@@ -68,33 +69,96 @@ impl SigningShare {
     }
 }
 
-/// Signs many permits' roots in the scaled form, each with the share beside it; the answers are
-/// in the order of the items. Of a hundred over one root, each costs about an eighth of one alone.
+/// A partial signature that was computed before there was a permit for it, while a ledger wrote
+/// its decision. It is wiped when it is dropped.
+///
+/// **Invariant:** nothing reads it but [`Self::release`], for a permit of the same validator and
+/// root; kept by `tests::a_withheld_partial_opens_for_its_own_permit_only`.
+pub struct Withheld {
+    validator: PublicKey,
+    root: SigningRoot,
+    point: Box<Zeroizing<[u8; 192]>>,
+    scale: NonZeroU64,
+}
+
+impl Withheld {
+    /// Withholds a partial in the scaled form that is known already.
+    #[must_use]
+    pub fn known(
+        validator: PublicKey,
+        root: SigningRoot,
+        point: [u8; 192],
+        scale: NonZeroU64,
+    ) -> Self {
+        Self {
+            validator,
+            root,
+            point: Box::new(Zeroizing::new(point)),
+            scale,
+        }
+    }
+
+    /// Gives the partial out, in the scaled form.
+    ///
+    /// # Errors
+    /// The permit, if it is for another validator or another root.
+    pub fn release(self, permit: Permit) -> Result<PartialSignature, Permit> {
+        if permit.validator() != self.validator || permit.root() != self.root {
+            return Err(permit);
+        }
+        Ok(PartialSignature::Scaled {
+            point: **self.point,
+            scale: self.scale,
+        })
+    }
+}
+
+/// Computes the partials of many roots, each with the share beside its validator's key; the answers
+/// are in the order of the items. Of a hundred over one root, each costs about an eighth of one
+/// alone.
+#[must_use]
+pub fn withhold_all<S: Borrow<SigningShare>>(
+    items: Vec<(S, PublicKey, SigningRoot)>,
+) -> Vec<Withheld> {
+    let shares = items.iter().map(|(share, _, root)| (share.borrow(), *root));
+    let points = Zeroizing::new(points_of_all(shares));
+    let withheld = items.iter().zip(points.iter());
+    withheld
+        .map(|((share, validator, root), point)| {
+            Withheld::known(*validator, *root, *point, share.borrow().scale)
+        })
+        .collect()
+}
+
+/// Signs many permits' roots in the scaled form, each with the share beside it, as
+/// [`withhold_all`] does.
 #[must_use]
 pub fn sign_all<S: Borrow<SigningShare>>(items: Vec<(S, Permit)>) -> Vec<PartialSignature> {
-    let mut by_root: BTreeMap<SigningRoot, Vec<(usize, S)>> = BTreeMap::new();
-    for (position, (share, permit)) in items.into_iter().enumerate() {
-        by_root
-            .entry(permit.root())
-            .or_default()
-            .push((position, share));
+    let shares = items
+        .iter()
+        .map(|(share, permit)| (share.borrow(), permit.root()));
+    let points = points_of_all(shares);
+    let signed = items.iter().zip(points);
+    signed
+        .map(|((share, _), point)| share.borrow().partial(point))
+        .collect()
+}
+
+/// One point for each share, in their order.
+fn points_of_all<'a>(
+    shares: impl Iterator<Item = (&'a SigningShare, SigningRoot)>,
+) -> Vec<[u8; 192]> {
+    let mut by_root: BTreeMap<SigningRoot, Vec<(usize, &SigningShare)>> = BTreeMap::new();
+    for (position, (share, root)) in shares.enumerate() {
+        by_root.entry(root).or_default().push((position, share));
     }
-    let mut partials = Vec::new();
+    let mut placed = Vec::new();
     for (root, shares) in by_root {
-        let points = points(
-            root,
-            &shares
-                .iter()
-                .map(|(_, share)| share.borrow())
-                .collect::<Vec<_>>(),
-        );
-        let signed = shares.iter().zip(points);
-        partials.extend(
-            signed.map(|((position, share), point)| (*position, share.borrow().partial(point))),
-        );
+        let (positions, shares): (Vec<_>, Vec<_>) = shares.into_iter().unzip();
+        placed.extend(positions.into_iter().zip(points(root, &shares)));
     }
-    partials.sort_unstable_by_key(|(position, _)| *position);
-    partials.into_iter().map(|(_, partial)| partial).collect()
+    placed.sort_unstable_by_key(|(position, _)| *position);
+    placed.into_iter().map(|(_, point)| point).collect()
 }
 
 fn points(root: SigningRoot, shares: &[&SigningShare]) -> Vec<[u8; 192]> {

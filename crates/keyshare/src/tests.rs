@@ -100,4 +100,5 @@ macro_rules! never_implemented {
 never_implemented!(SecretKey: Clone, std::fmt::Debug, std::fmt::Display, PartialEq);
 never_implemented!(SecretShare: Clone, std::fmt::Debug, std::fmt::Display, PartialEq);
 never_implemented!(crate::SigningShare: Clone, std::fmt::Debug, std::fmt::Display, PartialEq);
+never_implemented!(crate::Withheld: Clone, std::fmt::Debug, std::fmt::Display, PartialEq);
 never_implemented!(duty::Permit: Clone);

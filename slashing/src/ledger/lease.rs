@@ -277,18 +277,30 @@ impl Lease {
         lsn: Option<u64>,
         reach: Highest,
     ) -> Result<(), AnchorError> {
-        self.write_anchor(move |mark| {
-            mark.commits = mark.commits.max(commits);
-            mark.highest = mark.highest.max(reach);
-            if let (Some(server), Some(lsn)) = (&mut mark.server, lsn) {
-                server.lsn = lsn;
-            }
-        })
-        .await?;
+        let counter = self.counter();
+        let written = self
+            .machine
+            .write(move || counter.count(commits, lsn, reach));
+        written.await?;
+        self.counted(commits);
+        Ok(())
+    }
+
+    /// For a thread that may be held, and has the commit at hand: [`Self::count`] is this, and
+    /// then [`Self::counted`].
+    pub(super) fn counter(&self) -> Counter {
+        Counter {
+            anchor: Arc::clone(&self.anchor),
+            ledger_id: self.state.read().ledger_id,
+            holder: self.holder,
+        }
+    }
+
+    /// Notes that the anchor counts so many commits.
+    pub(super) fn counted(&self, commits: u64) {
         self.known.at_least(commits);
         let mut state = self.state.write();
         state.commits = state.commits.max(commits);
-        Ok(())
     }
 
     /// Notes where the server's log stands, after a connection was made.
@@ -305,19 +317,44 @@ impl Lease {
         &self,
         change: impl FnOnce(&mut Mark) + Send + 'static,
     ) -> Result<(), AnchorError> {
-        let anchor = Arc::clone(&self.anchor);
-        let (ledger_id, holder) = (self.state.read().ledger_id, self.holder);
-        let written = self.machine.write(move || {
-            let mut anchor = anchor.lock();
-            let mut mark = match anchor.found() {
-                Found::Mark(mark) => mark.clone(),
-                // It was written when the lease was taken.
-                Found::Nothing | Found::Damaged => anchor.mark(ledger_id, holder, 0),
-            };
-            mark.alive_at_s = anchor.now_s();
-            change(&mut mark);
-            anchor.write(mark)
-        });
-        written.await
+        let counter = self.counter();
+        self.machine.write(move || counter.write(change)).await
+    }
+}
+
+/// The anchor, as the holder of a ledger writes it.
+pub(super) struct Counter {
+    anchor: Arc<Mutex<Anchor>>,
+    ledger_id: LedgerId,
+    holder: Holder,
+}
+
+impl Counter {
+    /// Counts a commit, and returns when that is on disk.
+    pub(super) fn count(
+        self,
+        commits: u64,
+        lsn: Option<u64>,
+        reach: Highest,
+    ) -> Result<(), AnchorError> {
+        self.write(move |mark| {
+            mark.commits = mark.commits.max(commits);
+            mark.highest = mark.highest.max(reach);
+            if let (Some(server), Some(lsn)) = (&mut mark.server, lsn) {
+                server.lsn = lsn;
+            }
+        })
+    }
+
+    fn write(self, change: impl FnOnce(&mut Mark)) -> Result<(), AnchorError> {
+        let mut anchor = self.anchor.lock();
+        let mut mark = match anchor.found() {
+            Found::Mark(mark) => mark.clone(),
+            // It was written when the lease was taken.
+            Found::Nothing | Found::Damaged => anchor.mark(self.ledger_id, self.holder, 0),
+        };
+        mark.alive_at_s = anchor.now_s();
+        change(&mut mark);
+        anchor.write(mark)
     }
 }

@@ -163,6 +163,7 @@ impl Session {
                 commit: Some(Commit {
                     count: held.commits,
                     lsn: None,
+                    counted: None,
                 }),
                 orders: held.orders,
             })

@@ -276,6 +276,7 @@ impl Session {
             commit: Some(Commit {
                 count: held.commits,
                 lsn: Some(held.lsn),
+                counted: None,
             }),
             orders: held.orders,
         })

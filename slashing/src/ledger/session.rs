@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use duty::PublicKey;
+use duty::{Claim, PublicKey};
 use tokio::time::timeout;
 
 #[cfg(feature = "test-seams")]
@@ -10,12 +10,12 @@ use super::memory;
 use super::{
     Prospect, Question, Refused, Unavailable,
     batch::{Decision, Rule},
-    lease::{Frozen, Lease, take::Taking},
+    lease::{Counter, Frozen, Lease, take::Taking},
     postgres, sqlite,
     standing::{Orders, Standing},
 };
 use crate::{
-    anchor::Holder,
+    anchor::{AnchorError, Highest, Holder},
     database::{Database, DatabaseError, SqliteDatabase},
 };
 
@@ -71,12 +71,23 @@ pub(super) struct Decided {
     pub(super) orders: Orders,
 }
 
+/// How high decisions go; `claims` are those of the batch, in its order.
+pub(super) fn reach(claims: impl Iterator<Item = Claim>, decisions: &[Decision]) -> Highest {
+    let permitted = claims.zip(decisions);
+    Highest::of(permitted.filter_map(|(claim, decision)| match decision {
+        Decision::Permitted(_) => Some(claim),
+        Decision::Refused(_) | Decision::Locked => None,
+    }))
+}
+
 /// A commit of decisions.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Commit {
     pub(super) count: u64,
     /// Where PostgreSQL's log stood just before.
     pub(super) lsn: Option<u64>,
+    /// What came of counting it in the anchor, where the thread that committed did that, too.
+    pub(super) counted: Option<Result<(), AnchorError>>,
 }
 
 /// What an operator has ordered, whom that freezes, and the commit as of which that is so.
@@ -151,14 +162,16 @@ impl Session {
     }
 
     /// Decides a batch of at most one question per validator, ordered by validator, in one
-    /// transaction. The decisions are in the batch's order.
+    /// transaction. The decisions are in the batch's order. The counter is for a thread that can
+    /// write the anchor as well: each change of threads costs as much as a write.
     pub(super) async fn decide(
         &mut self,
         batch: Vec<Question>,
         authority: Authority,
+        counter: Counter,
     ) -> Result<Decided, Failure> {
         match self {
-            Self::Sqlite(session) => session.decide(batch, authority).await,
+            Self::Sqlite(session) => session.decide(batch, authority, counter).await,
             Self::Postgres(session) => session.decide(&batch, authority).await,
             #[cfg(feature = "test-seams")]
             Self::Memory(session) => session.decide(&batch, authority).await,

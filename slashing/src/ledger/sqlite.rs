@@ -12,8 +12,8 @@ use super::{
     InitialHistory, Prospect, Question, Refused, RegisterError, Unavailable,
     batch::{self, Committed, Past, Plan, Row, Terms, Write},
     columns::{Columns, Corrupt, to_column, to_height, to_root},
-    lease::{Frozen, take::Taking},
-    session::{Authority, Commit, Decided, Failure, NOT_HELD, Ordered, Renewal, Renewed},
+    lease::{Counter, Frozen, take::Taking},
+    session::{Authority, Commit, Decided, Failure, NOT_HELD, Ordered, Renewal, Renewed, reach},
     standing::Standing,
 };
 use crate::{
@@ -107,10 +107,11 @@ impl Session {
         &mut self,
         batch: Vec<Question>,
         authority: Authority,
+        counter: Counter,
     ) -> Result<Decided, Failure> {
         let call = self
             .0
-            .call(move |connection| transact(connection, &batch, authority))
+            .call(move |connection| transact(connection, &batch, authority, counter))
             .await;
         call.unwrap_or_else(|ended| Err(Failure::InDoubt(ended.to_string())))
     }
@@ -131,11 +132,12 @@ impl Session {
     }
 }
 
-/// The one transaction.
+/// The one transaction, and its place in the anchor.
 fn transact(
     connection: &mut Connection,
     batch: &[Question],
     authority: Authority,
+    counter: Counter,
 ) -> Result<Decided, Failure> {
     let failed = |error: Error| Failed::from(error).into_failure();
     let transaction = connection
@@ -160,11 +162,15 @@ fn transact(
     transaction
         .commit()
         .map_err(|error| Failure::InDoubt(error.to_string()))?;
+    let decisions = plan.conclude(&Committed::after_commit(written));
+    let reach = reach(batch.iter().map(|question| question.claim), &decisions);
+    let counted = counter.count(held.commits, None, reach);
     Ok(Decided {
-        decisions: plan.conclude(&Committed::after_commit(written)),
+        decisions,
         commit: Some(Commit {
             count: held.commits,
             lsn: None,
+            counted: Some(counted),
         }),
         orders: held.orders,
     })
@@ -210,7 +216,7 @@ impl Failed {
 }
 
 fn read_rows(connection: &Connection, questions: &[Question]) -> Result<Vec<Row>, Failed> {
-    let mut read = connection.prepare(READ_RATCHET)?;
+    let mut read = connection.prepare_cached(READ_RATCHET)?;
     let mut rows = Vec::with_capacity(questions.len());
     for question in questions {
         let key = [question.validator.as_bytes()];
@@ -248,8 +254,8 @@ fn read_past(connection: &Connection, questions: &[Question]) -> Result<Past, Fa
     if questions.is_empty() {
         return Ok(past);
     }
-    let mut read_attestation = connection.prepare(READ_ATTESTATION)?;
-    let mut read_block = connection.prepare(READ_BLOCK)?;
+    let mut read_attestation = connection.prepare_cached(READ_ATTESTATION)?;
+    let mut read_block = connection.prepare_cached(READ_BLOCK)?;
     for question in questions {
         let key = question.validator.as_bytes();
         match question.claim {
@@ -286,7 +292,7 @@ fn write_ratchets(
     if writes.is_empty() {
         return Ok(written);
     }
-    let mut update = transaction.prepare(WRITE_RATCHET)?;
+    let mut update = transaction.prepare_cached(WRITE_RATCHET)?;
     for write in writes {
         let columns = Columns::try_from(&write.ratchet)?;
         let mut rows = update.query(params![
@@ -313,8 +319,8 @@ fn append(transaction: &Transaction<'_>, decided: &[Question]) -> Result<(), Fai
     if decided.is_empty() {
         return Ok(());
     }
-    let mut add_attestation = transaction.prepare(ADD_ATTESTATION)?;
-    let mut add_block = transaction.prepare(ADD_BLOCK)?;
+    let mut add_attestation = transaction.prepare_cached(ADD_ATTESTATION)?;
+    let mut add_block = transaction.prepare_cached(ADD_BLOCK)?;
     for question in decided {
         let (key, root) = (question.validator.as_bytes(), question.root.as_bytes());
         let added = match question.claim {

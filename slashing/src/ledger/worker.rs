@@ -10,7 +10,7 @@ use super::{
     batch::Decision,
     lease::{Lease, RENEW_EVERY, Rejection, steadiness::Steadiness, take::AWAY_MAX},
     queue::{Entry, Queue},
-    session::{Commit, Decided, Failure, NOT_HELD, Reader, Session},
+    session::{Commit, Decided, Failure, NOT_HELD, Reader, Session, reach},
     standing::{Doubt, Orders, Standing},
 };
 use crate::{anchor::Highest, database::Database};
@@ -235,7 +235,8 @@ impl Worker {
             return Ok(());
         }
         let questions: Vec<_> = batch.iter().map(question).collect();
-        match session.decide(questions, self.lease.authority()).await {
+        let (authority, counter) = (self.lease.authority(), self.lease.counter());
+        match session.decide(questions, authority, counter).await {
             Ok(decided) => self.conclude(batch, decided).await,
             Err(Failure::Busy) => {
                 batch
@@ -263,14 +264,21 @@ impl Worker {
 
     /// Counts the commit in the anchor, and only then gives its permits away.
     async fn conclude(&mut self, batch: Vec<Entry>, decided: Decided) -> Result<(), String> {
-        if let Some(Commit { count, lsn }) = decided.commit {
-            let permitted = batch.iter().zip(&decided.decisions);
-            let claims = permitted.filter_map(|(entry, decision)| match decision {
-                Decision::Permitted(_) => Some(entry.ask.claim),
-                Decision::Refused(_) | Decision::Locked => None,
-            });
-            let reach = Highest::of(claims);
-            if let Err(error) = self.lease.count(count, lsn, reach).await {
+        if let Some(Commit {
+            count,
+            lsn,
+            counted,
+        }) = decided.commit
+        {
+            let counted = match counted {
+                Some(counted) => counted.map(|()| self.lease.counted(count)),
+                None => {
+                    let claims = batch.iter().map(|entry| entry.ask.claim);
+                    let reach = reach(claims, &decided.decisions);
+                    self.lease.count(count, lsn, reach).await
+                }
+            };
+            if let Err(error) = counted {
                 // Committed, but not counted: nobody may have it yet. Decided anew, it is a repeat.
                 self.doubt(batch);
                 return Err(error.to_string());

@@ -15,7 +15,7 @@ use cosigner::{
     vault::{Listing, NotHeld, Reloaded, Shares, VaultError},
 };
 use duty::{Permit, PublicKey, Root, SigningRoot};
-use keyshare::{SecretKey, SigningShare, sign_all, split};
+use keyshare::{SecretKey, SigningShare, Withheld, sign_all, split, withhold_all};
 use parking_lot::Mutex;
 use signer_api::seams::{Arithmetic, Call, Conductor, Transport};
 use slashing::{
@@ -130,6 +130,14 @@ impl Shares for Book {
 
     fn listing(&self) -> Arc<Listing> {
         Arc::default()
+    }
+
+    fn prepare(&self, expected: &[(PublicKey, SigningRoot)]) -> Vec<Option<Withheld>> {
+        let held = expected.iter().map(|(validator, root)| {
+            let share = &self.0[validator];
+            (&**share, *validator, *root)
+        });
+        withhold_all(held.collect()).into_iter().map(Some).collect()
     }
 
     fn sign(&self, permits: Vec<Permit>, _scaled: bool) -> Vec<Result<PartialSignature, NotHeld>> {

@@ -13,7 +13,8 @@ use cosigner::{
     service::{Parts, Service, Signers},
     vault::{Listing, NotHeld, Reloaded, Shares, VaultError},
 };
-use duty::{Permit, PublicKey};
+use duty::{Permit, PublicKey, SigningRoot};
+use keyshare::Withheld;
 use slashing::{
     Ledger, LedgerLimits, Origin,
     simulation::{Deciding, Fate, Outcome, Step, Weather, Whole},
@@ -290,6 +291,28 @@ impl Shares for Book {
 
     fn listing(&self) -> Arc<Listing> {
         Arc::default()
+    }
+
+    fn prepare(&self, expected: &[(PublicKey, SigningRoot)]) -> Vec<Option<Withheld>> {
+        let prepare = |(validator, root): &(PublicKey, SigningRoot)| {
+            let world = self.world.upgrade()?;
+            let mut families = world.plan.families.iter();
+            let family = families.find(|family| family.key() == *validator)?;
+            match family.partial(self.member, *root) {
+                PartialSignature::Scaled { point, scale } => {
+                    Some(Withheld::known(*validator, *root, point, scale))
+                }
+                PartialSignature::Plain(_) => None,
+            }
+        };
+        expected.iter().map(prepare).collect()
+    }
+
+    fn release(&self, withheld: Withheld, permit: Permit) -> Result<PartialSignature, Permit> {
+        match self.sign_one(&permit) {
+            Ok(_) => withheld.release(permit),
+            Err(NotHeld(_)) => Err(permit),
+        }
     }
 
     fn sign(&self, permits: Vec<Permit>, _scaled: bool) -> Vec<Result<PartialSignature, NotHeld>> {

@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use threshold::PartialSignature;
 
 use super::{EXAMPLES, KEY, bytes};
-use crate::{SecretShare, SigningShare, sign_all};
+use crate::{SecretShare, SigningShare, sign_all, withhold_all};
 
 const SCALES: [u64; 5] = [1, 2, 12, 0x7fff_ffff, u64::MAX];
 
@@ -140,4 +140,40 @@ fn all_ways_of_signing_make_the_known_signatures() {
 fn a_loaded_share_is_small() {
     // What the process holds 100,000 times, the heap's two blocks included.
     assert!(size_of::<SigningShare>() <= 24);
+}
+
+#[test]
+fn a_withheld_partial_opens_for_its_own_permit_only() {
+    let (mine, other) = (PublicKey([0; 48]), PublicKey([1; 48]));
+    let share = share(&shares(1, 9)[0]).into_signing(scale(2));
+    let withheld = |validator, root: u8| {
+        let items = vec![(&share, validator, permit(root).root())];
+        withhold_all(items).pop().unwrap()
+    };
+    assert_eq!(withheld(other, 1).release(permit(1)), Err(permit(1)));
+    assert_eq!(withheld(mine, 2).release(permit(1)), Err(permit(1)));
+    let released = withheld(mine, 1).release(permit(1));
+    assert_eq!(released, Ok(share.sign(permit(1))));
+}
+
+#[test]
+fn withheld_partials_are_those_that_are_signed() {
+    let shares: Vec<SigningShare> = (0..)
+        .zip(shares(9, 10))
+        .map(|(position, bytes)| self::share(&bytes).into_signing(scale(position)))
+        .collect();
+    let roots = [1, 2, 1, 1, 3, 2, 1, 1, 1];
+    let items = shares.iter().zip(roots);
+    let withheld = withhold_all(
+        items
+            .clone()
+            .map(|(share, root)| (share, permit(root).validator(), permit(root).root()))
+            .collect(),
+    );
+    let released = withheld.into_iter().zip(roots);
+    let released: Vec<_> = released
+        .map(|(withheld, root)| withheld.release(permit(root)).unwrap())
+        .collect();
+    let signed = sign_all(items.map(|(share, root)| (share, permit(root))).collect());
+    assert_eq!(released, signed);
 }

@@ -67,7 +67,7 @@ pub(super) fn hold(
     transaction: &Transaction<'_>,
     authority: &Authority,
 ) -> Result<Option<Held>, Failed> {
-    let mut statement = transaction.prepare(HOLD)?;
+    let mut statement = transaction.prepare_cached(HOLD)?;
     let parameters = params![
         authority.holder.0.as_slice(),
         to_column(authority.number)?,

@@ -62,7 +62,9 @@ async fn check(before: &[(Rule, Claim, u8)], last: (Rule, Claim, u8), rejected: 
                 rule,
                 ..lease.authority()
             };
-            session.decide(vec![question], authority).await
+            session
+                .decide(vec![question], authority, lease.counter())
+                .await
         };
         for (rule, claim, root) in before {
             let decided = decide(*rule, question(1, *claim, *root)).await.unwrap();
@@ -82,7 +84,8 @@ async fn check(before: &[(Rule, Claim, u8)], last: (Rule, Claim, u8), rejected: 
         let (_, latest, latest_root) = *before.last().unwrap();
         for (claim, root, expected) in [(latest, latest_root, true), (claim, root, false)] {
             let asked = vec![question(1, claim, root)];
-            let decided = session.decide(asked, lease.authority()).await.unwrap();
+            let decided = session.decide(asked, lease.authority(), lease.counter());
+            let decided = decided.await.unwrap();
             let permitted = matches!(decided.decisions.as_slice(), [Decision::Permitted(_)]);
             assert_eq!(permitted, expected, "{claim:?}: {:?}", decided.decisions);
         }
