@@ -18,7 +18,7 @@ use std::{
 };
 
 use duty::{Permit, PublicKey, SigningRoot};
-use keyshare::{SecretShare, SigningShare, Withheld, sign_all, withhold_all};
+use keyshare::{SecretShare, SigningShare, Tables, Withheld};
 use parking_lot::RwLock;
 use slashing::{
     administration::{Counted, Uncounted},
@@ -243,6 +243,7 @@ pub struct Vault {
     database: Database,
     key: Arc<DataKey>,
     loaded: RwLock<Loaded>,
+    tables: Tables,
     // Reloads one after another, so that none adds what another has added.
     reloading: tokio::sync::Mutex<()>,
 }
@@ -277,6 +278,7 @@ impl Vault {
             database,
             key,
             loaded: RwLock::default(),
+            tables: Tables::default(),
             reloading: tokio::sync::Mutex::default(),
         };
         vault.reload().await?;
@@ -293,7 +295,10 @@ impl Shares for Vault {
             Some((&**share, *validator, *root))
         };
         let held: Vec<Option<_>> = expected.iter().map(share).collect();
-        let mut withheld = withhold_all(held.iter().copied().flatten().collect()).into_iter();
+        let mut withheld = self
+            .tables
+            .withhold_all(held.iter().copied().flatten().collect())
+            .into_iter();
         // As many as were held.
         let prepared = held.iter().map(|held| held.and_then(|_| withheld.next()));
         prepared.collect()
@@ -321,7 +326,7 @@ impl Shares for Vault {
                 None => Err(NotHeld(validator)),
             });
         }
-        let mut partials = sign_all(held).into_iter();
+        let mut partials = self.tables.sign_all(held).into_iter();
         let answer = |answer: Result<(), NotHeld>| match answer {
             // As many as were held.
             Ok(()) => partials.next().map(Ok),

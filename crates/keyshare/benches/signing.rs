@@ -14,7 +14,7 @@ use duty::{
     AttestationData, Checkpoint, Duty, Epoch, ForkVersion, Permit, PublicKey, Root, SigningOrder,
     Slot,
 };
-use keyshare::{SecretShare, SigningShare, sign_all};
+use keyshare::{SecretShare, SigningShare, Tables};
 
 /// L of a 3-of-4.
 const SCALE: NonZeroU64 = NonZeroU64::new(6).unwrap();
@@ -99,7 +99,24 @@ fn same_root(bencher: Bencher, shares: usize) {
             let items = SHARES.iter().take(shares);
             items.map(|share| (share, permit(1))).collect::<Vec<_>>()
         })
-        .bench_values(sign_all);
+        .bench_values(|items| Tables::default().sign_all(items));
+}
+
+/// With the table of earlier batches, as those of one slot are.
+#[divan::bench(args = [1, 2, 8, 32, 64, 128])]
+fn same_root_again(bencher: Bencher, shares: usize) {
+    let tables = Tables::default();
+    let items = || {
+        let items = SHARES.iter().take(shares);
+        items.map(|share| (share, permit(1))).collect::<Vec<_>>()
+    };
+    for _ in 0..64 {
+        let _partials = tables.sign_all(items());
+    }
+    bencher
+        .counter(ItemsCount::new(shares))
+        .with_inputs(items)
+        .bench_values(|items| tables.sign_all(items));
 }
 
 #[divan::bench(args = [64])]
@@ -111,7 +128,7 @@ fn distinct_roots(bencher: Bencher, shares: u8) {
             let items = items.map(|(share, message)| (share, permit(message)));
             items.collect::<Vec<_>>()
         })
-        .bench_values(sign_all);
+        .bench_values(|items| Tables::default().sign_all(items));
 }
 
 /// Once for each validator, when a cosigner starts.

@@ -10,10 +10,12 @@ mod bls;
 mod secret;
 mod signing;
 mod split;
+mod tables;
 
 pub use secret::{InvalidSecret, SecretKey, SecretShare, ShareMismatch, check_share};
-pub use signing::{SigningShare, Withheld, sign_all, withhold_all};
+pub use signing::{SigningShare, Withheld};
 pub use split::{Split, SplitError, split};
+pub use tables::Tables;
 
 #[cfg(test)]
 mod tests;

@@ -7,14 +7,14 @@ use threshold::PartialSignature;
 use zeroize::Zeroizing;
 
 use crate::{
-    SecretShare,
-    bls::{SecretScalar, comb::Comb, digits::Digits},
+    SecretShare, Tables,
+    bls::{SecretScalar, digits::Digits},
 };
 
 /// A share that is loaded for signing: share/scale mod r, and the digits of that for a comb.
 ///
 /// **Invariant:** it gives no partial out without a permit, which the ledger mints after its commit;
-/// the types of its methods, of [`sign_all`] and of [`Withheld`] keep it.
+/// the types of its methods, of [`Tables::sign_all`] and of [`Withheld`] keep it.
 pub struct SigningShare {
     scale: NonZeroU64,
     scaled: SecretScalar,
@@ -113,75 +113,70 @@ impl Withheld {
     }
 }
 
-/// Computes the partials of many roots, each with the share beside its validator's key; the answers
-/// are in the order of the items. Of a hundred over one root, each costs about an eighth of one
-/// alone.
-#[must_use]
-pub fn withhold_all<S: Borrow<SigningShare>>(
-    items: Vec<(S, PublicKey, SigningRoot)>,
-) -> Vec<Withheld> {
-    let shares = items.iter().map(|(share, _, root)| (share.borrow(), *root));
-    let points = Zeroizing::new(points_of_all(shares));
-    let withheld = items.iter().zip(points.iter());
-    withheld
-        .map(|((share, validator, root), point)| {
-            Withheld::known(*validator, *root, *point, share.borrow().scale)
-        })
-        .collect()
-}
-
-/// Signs many permits' roots in the scaled form, each with the share beside it, as
-/// [`withhold_all`] does.
-#[must_use]
-pub fn sign_all<S: Borrow<SigningShare>>(items: Vec<(S, Permit)>) -> Vec<PartialSignature> {
-    let shares = items
-        .iter()
-        .map(|(share, permit)| (share.borrow(), permit.root()));
-    let points = points_of_all(shares);
-    let signed = items.iter().zip(points);
-    signed
-        .map(|((share, _), point)| share.borrow().partial(point))
-        .collect()
-}
-
-/// One point for each share, in their order.
-fn points_of_all<'a>(
-    shares: impl Iterator<Item = (&'a SigningShare, SigningRoot)>,
-) -> Vec<[u8; 192]> {
-    let mut by_root: BTreeMap<SigningRoot, Vec<(usize, &SigningShare)>> = BTreeMap::new();
-    for (position, (share, root)) in shares.enumerate() {
-        by_root.entry(root).or_default().push((position, share));
+impl Tables {
+    /// Computes the partials of many roots, each with the share beside its validator's key; the
+    /// answers are in the order of the items. Of a hundred over one root, each costs about an
+    /// eighth of one alone.
+    #[must_use]
+    pub fn withhold_all<S: Borrow<SigningShare>>(
+        &self,
+        items: Vec<(S, PublicKey, SigningRoot)>,
+    ) -> Vec<Withheld> {
+        let shares = items.iter().map(|(share, _, root)| (share.borrow(), *root));
+        let points = Zeroizing::new(self.points_of_all(shares));
+        let withheld = items.iter().zip(points.iter());
+        withheld
+            .map(|((share, validator, root), point)| {
+                Withheld::known(*validator, *root, *point, share.borrow().scale)
+            })
+            .collect()
     }
-    let mut placed = Vec::new();
-    for (root, shares) in by_root {
-        let (positions, shares): (Vec<_>, Vec<_>) = shares.into_iter().unzip();
-        placed.extend(positions.into_iter().zip(points(root, &shares)));
-    }
-    placed.sort_unstable_by_key(|(position, _)| *position);
-    placed.into_iter().map(|(_, point)| point).collect()
-}
 
-fn points(root: SigningRoot, shares: &[&SigningShare]) -> Vec<[u8; 192]> {
-    match window_bits(shares.len()) {
-        None => shares
+    /// Signs many permits' roots in the scaled form, each with the share beside it, as
+    /// [`Self::withhold_all`] does.
+    #[must_use]
+    pub fn sign_all<S: Borrow<SigningShare>>(
+        &self,
+        items: Vec<(S, Permit)>,
+    ) -> Vec<PartialSignature> {
+        let shares = items
             .iter()
-            .map(|share| share.scaled.sign_uncompressed(root.as_bytes()))
-            .collect(),
-        Some(bits) => {
-            let digits: Vec<&Digits> = shares.iter().map(|share| &share.digits).collect();
-            Comb::of_hash(root.as_bytes(), bits).multiply(&digits)
-        }
+            .map(|(share, permit)| (share.borrow(), permit.root()));
+        let points = self.points_of_all(shares);
+        let signed = items.iter().zip(points);
+        signed
+            .map(|((share, _), point)| share.borrow().partial(point))
+            .collect()
     }
-}
 
-/// How many bits wide a comb's windows best are for so many shares (`benches/signing`); `None`
-/// where no comb pays.
-const fn window_bits(shares: usize) -> Option<usize> {
-    match shares {
-        0..2 => None,
-        2..8 => Some(4),
-        8..40 => Some(5),
-        40..512 => Some(6),
-        _ => Some(7),
+    /// One point for each share, in their order.
+    fn points_of_all<'a>(
+        &self,
+        shares: impl Iterator<Item = (&'a SigningShare, SigningRoot)>,
+    ) -> Vec<[u8; 192]> {
+        let mut by_root: BTreeMap<SigningRoot, Vec<(usize, &SigningShare)>> = BTreeMap::new();
+        for (position, (share, root)) in shares.enumerate() {
+            by_root.entry(root).or_default().push((position, share));
+        }
+        let mut placed = Vec::new();
+        for (root, shares) in by_root {
+            let (positions, shares): (Vec<_>, Vec<_>) = shares.into_iter().unzip();
+            placed.extend(positions.into_iter().zip(self.points(root, &shares)));
+        }
+        placed.sort_unstable_by_key(|(position, _)| *position);
+        placed.into_iter().map(|(_, point)| point).collect()
+    }
+
+    fn points(&self, root: SigningRoot, shares: &[&SigningShare]) -> Vec<[u8; 192]> {
+        match self.comb(root, shares.len()) {
+            None => shares
+                .iter()
+                .map(|share| share.scaled.sign_uncompressed(root.as_bytes()))
+                .collect(),
+            Some(comb) => {
+                let digits: Vec<&Digits> = shares.iter().map(|share| &share.digits).collect();
+                comb.multiply(&digits)
+            }
+        }
     }
 }

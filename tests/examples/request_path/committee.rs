@@ -15,7 +15,7 @@ use cosigner::{
     vault::{Listing, NotHeld, Reloaded, Shares, VaultError},
 };
 use duty::{Permit, PublicKey, Root, SigningRoot};
-use keyshare::{SecretKey, SigningShare, Withheld, sign_all, split, withhold_all};
+use keyshare::{SecretKey, SigningShare, Tables, Withheld, split};
 use parking_lot::Mutex;
 use signer_api::seams::{Arithmetic, Call, Conductor, Transport};
 use slashing::{
@@ -100,7 +100,10 @@ pub async fn cosigner(families: &[Family], place: usize, chain: Root, epoch: u64
         .map(|family| (family.key(), Arc::clone(&family.shares[place])));
     let since_1970 = SLOT * u32::try_from(epoch * SLOTS_PER_EPOCH).unwrap();
     Service::new(Parts {
-        vault: Arc::new(Book(shares.collect())),
+        vault: Arc::new(Book {
+            shares: shares.collect(),
+            tables: Tables::default(),
+        }),
         signers: Signers::inline(),
         time: Box::new(move || since_1970),
         ledger: ledger(families).await,
@@ -120,12 +123,15 @@ pub async fn cosigner(families: &[Family], place: usize, chain: Root, epoch: u64
 }
 
 /// Signs as the production's vault does.
-struct Book(HashMap<PublicKey, Arc<SigningShare>>);
+struct Book {
+    shares: HashMap<PublicKey, Arc<SigningShare>>,
+    tables: Tables,
+}
 
 #[tonic::async_trait]
 impl Shares for Book {
     fn holds(&self, validator: &PublicKey) -> bool {
-        self.0.contains_key(validator)
+        self.shares.contains_key(validator)
     }
 
     fn listing(&self) -> Arc<Listing> {
@@ -134,18 +140,20 @@ impl Shares for Book {
 
     fn prepare(&self, expected: &[(PublicKey, SigningRoot)]) -> Vec<Option<Withheld>> {
         let held = expected.iter().map(|(validator, root)| {
-            let share = &self.0[validator];
+            let share = &self.shares[validator];
             (&**share, *validator, *root)
         });
-        withhold_all(held.collect()).into_iter().map(Some).collect()
+        let withheld = self.tables.withhold_all(held.collect());
+        withheld.into_iter().map(Some).collect()
     }
 
     fn sign(&self, permits: Vec<Permit>, _scaled: bool) -> Vec<Result<PartialSignature, NotHeld>> {
         let held = permits.into_iter().map(|permit| {
-            let share = &self.0[&permit.validator()];
+            let share = &self.shares[&permit.validator()];
             (&**share, permit)
         });
-        sign_all(held.collect()).into_iter().map(Ok).collect()
+        let partials = self.tables.sign_all(held.collect());
+        partials.into_iter().map(Ok).collect()
     }
 
     async fn reload(&self) -> Result<Reloaded, VaultError> {

@@ -6,7 +6,7 @@ use cosigner::service::Service;
 use daemon::network::Network;
 use duty::{Permit, SigningOrder, SigningRoot};
 use futures_util::future::join_all;
-use keyshare::{SigningShare, sign_all};
+use keyshare::{SigningShare, Tables};
 use prost::Message;
 use signer_api::{
     seams::Conductor,
@@ -300,7 +300,7 @@ pub fn decide(runtime: &Runtime, ledger: &Ledger, questions: &[Question]) -> Vec
 /// A cosigner's partials.
 #[inline(never)]
 pub fn multiply(items: Vec<(&SigningShare, Permit)>) -> Vec<PartialSignature> {
-    sign_all(items)
+    Tables::default().sign_all(items)
 }
 
 /// Partials as the messages that a reply is made of.

@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use threshold::PartialSignature;
 
 use super::{EXAMPLES, KEY, bytes};
-use crate::{SecretShare, SigningShare, sign_all, withhold_all};
+use crate::{SecretShare, SigningShare, Tables};
 
 const SCALES: [u64; 5] = [1, 2, 12, 0x7fff_ffff, u64::MAX];
 
@@ -69,7 +69,7 @@ fn check(
     let loaded = items
         .iter()
         .map(|(bytes, scale, root)| (Arc::new(share(bytes).into_signing(*scale)), permit(*root)));
-    let partials = sign_all(loaded.collect());
+    let partials = Tables::default().sign_all(loaded.collect());
     assert_eq!(partials.len(), items.len());
     for (position, (partial, (bytes, scale, root))) in partials.iter().zip(items).enumerate() {
         let expected = known
@@ -122,7 +122,7 @@ fn all_ways_of_signing_make_the_known_signatures() {
             let plain = loaded.sign_plain(permit_for(root));
             assert_eq!(plain, PartialSignature::Plain(signature));
             let many = (0..20).map(|_| (&loaded, permit_for(root)));
-            let mut partials = sign_all(many.collect());
+            let mut partials = Tables::default().sign_all(many.collect());
             partials.push(loaded.sign(permit_for(root)));
             for partial in partials {
                 let PartialSignature::Scaled { point, scale: its } = partial else {
@@ -148,7 +148,7 @@ fn a_withheld_partial_opens_for_its_own_permit_only() {
     let share = share(&shares(1, 9)[0]).into_signing(scale(2));
     let withheld = |validator, root: u8| {
         let items = vec![(&share, validator, permit(root).root())];
-        withhold_all(items).pop().unwrap()
+        Tables::default().withhold_all(items).pop().unwrap()
     };
     assert_eq!(withheld(other, 1).release(permit(1)), Err(permit(1)));
     assert_eq!(withheld(mine, 2).release(permit(1)), Err(permit(1)));
@@ -164,7 +164,9 @@ fn withheld_partials_are_those_that_are_signed() {
         .collect();
     let roots = [1, 2, 1, 1, 3, 2, 1, 1, 1];
     let items = shares.iter().zip(roots);
-    let withheld = withhold_all(
+    // The second time with a table that is there.
+    let tables = Tables::default();
+    let withheld = tables.withhold_all(
         items
             .clone()
             .map(|(share, root)| (share, permit(root).validator(), permit(root).root()))
@@ -174,6 +176,6 @@ fn withheld_partials_are_those_that_are_signed() {
     let released: Vec<_> = released
         .map(|(withheld, root)| withheld.release(permit(root)).unwrap())
         .collect();
-    let signed = sign_all(items.map(|(share, root)| (share, permit(root))).collect());
+    let signed = tables.sign_all(items.map(|(share, root)| (share, permit(root))).collect());
     assert_eq!(released, signed);
 }
