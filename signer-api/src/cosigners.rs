@@ -3,6 +3,7 @@
 //! **Invariant:** whatever one cosigner does, or does not do, costs no other one time; kept by
 //! `tests::a_hung_cosigner_costs_the_others_nothing`.
 
+mod events;
 mod health;
 mod lane;
 mod latency;
@@ -30,6 +31,7 @@ use tracing::error;
 
 use crate::{config::Config, metrics::Metrics};
 
+pub(crate) use events::{Events, Teller};
 pub(crate) use health::Health;
 pub(crate) use lane::Ask;
 use line::Line;

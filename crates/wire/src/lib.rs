@@ -4,6 +4,7 @@
 //! It promises that every message of a peer becomes either a domain value or [`Malformed`], and that
 //! a domain value survives the way there and back. It decides nothing.
 
+pub mod batches;
 mod orders;
 mod partials;
 mod reports;

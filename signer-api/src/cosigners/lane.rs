@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use duty::{DutyKind, SigningOrder};
+use duty::DutyKind;
 use prometheus_client::metrics::gauge::Gauge;
 use threshold::{
     Ballot,
@@ -15,9 +15,9 @@ use tokio::{
     sync::{Semaphore, mpsc},
     time::Instant,
 };
-use wire::BATCH_MAX;
+use wire::{BATCH_MAX, batches::Item};
 
-use super::{latency::Work, link::Link};
+use super::{events::Teller, latency::Work, link::Link};
 
 /// Items that wait in one lane at most.
 const QUEUE_MAX: usize = 8_192;
@@ -28,12 +28,14 @@ const BATCHES_UNDER_WAY_MAX: usize = 2;
 /// What sending a batch takes at most, on a connection that stands and a machine that is busy.
 const SENDING: Duration = Duration::from_millis(10);
 
-/// What to ask one cosigner.
-#[derive(Clone)]
+/// What to ask cosigners.
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Ask {
-    /// What shall be promised or signed.
-    pub(crate) order: Arc<SigningOrder>,
-    /// Under which ballot.
+    /// What kind of duty shall be promised or signed.
+    pub(crate) kind: DutyKind,
+    /// What shall be promised or signed, and under which ballot.
+    pub(crate) item: Item,
+    /// The ballot in it.
     pub(crate) ballot: Option<Ballot>,
     /// The round to name in the answer.
     pub(crate) round: u64,
@@ -42,13 +44,13 @@ pub(crate) struct Ask {
     /// When nobody waits for the answer any more.
     pub(crate) useful_until: Instant,
     /// Where the answer goes: exactly one event for each ask.
-    pub(crate) events: mpsc::UnboundedSender<Event>,
+    pub(crate) events: Teller,
 }
 
 impl Ask {
     /// Whether it is not too late, and somebody still waits for the answer.
     fn is_of_use(&self, now: Instant) -> bool {
-        now < self.send_by && !self.events.is_closed()
+        now < self.send_by && self.events.is_heard()
     }
 }
 
@@ -132,12 +134,12 @@ impl Lane {
 /// An ask in a lane. Whoever takes it answers it; dropped, it answers by itself.
 pub(super) struct Ticket {
     peer: Peer,
-    ask: Option<Ask>,
+    ask: Option<Arc<Ask>>,
     put_at: Instant,
 }
 
 impl Ticket {
-    pub(super) fn new(peer: Peer, ask: Ask) -> Self {
+    pub(super) fn new(peer: Peer, ask: Arc<Ask>) -> Self {
         Self {
             peer,
             ask: Some(ask),
@@ -145,8 +147,8 @@ impl Ticket {
         }
     }
 
-    pub(super) const fn ask(&self) -> Option<&Ask> {
-        self.ask.as_ref()
+    pub(super) fn ask(&self) -> Option<&Ask> {
+        self.ask.as_deref()
     }
 
     pub(super) const fn put_at(&self) -> Instant {
@@ -155,8 +157,7 @@ impl Ticket {
 
     pub(super) fn answer(mut self, event: Event) {
         if let Some(ask) = self.ask.take() {
-            // Nobody listens any more to a round that is done.
-            let _ = ask.events.send(event);
+            ask.events.tell(event);
         }
     }
 
@@ -167,7 +168,7 @@ impl Ticket {
     fn fail_now(&mut self, reason: FailureReason, message: String) {
         if let Some(ask) = self.ask.take() {
             let failure = Failure { reason, message };
-            let _ = ask.events.send(Event::Failed {
+            ask.events.tell(Event::Failed {
                 peer: self.peer,
                 round: ask.round,
                 failure,

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tonic::{Code, Request, Status};
 use tracing::debug;
-use wire::{ballot_to_proto, order_to_proto, proto};
+use wire::batches::{Batch, Item};
 
 use super::{
     health::{self, Health},
@@ -141,16 +141,16 @@ impl Link {
     }
 
     /// Asks for a promise; the answer is an event.
-    pub(crate) fn promise(&self, ask: Ask) {
-        self.put(Lane::to_promise(ask.order.duty.kind()), ask);
+    pub(crate) fn promise(&self, ask: Arc<Ask>) {
+        self.put(Lane::to_promise(ask.kind), ask);
     }
 
     /// Asks for a partial signature; the answer is an event.
-    pub(crate) fn sign(&self, ask: Ask) {
-        self.put(Lane::to_sign(ask.order.duty.kind()), ask);
+    pub(crate) fn sign(&self, ask: Arc<Ask>) {
+        self.put(Lane::to_sign(ask.kind), ask);
     }
 
-    fn put(&self, wanted: Lane, ask: Ask) {
+    fn put(&self, wanted: Lane, ask: Arc<Ask>) {
         let ticket = Ticket::new(self.peer, ask);
         // There is a queue for each lane; without one, the ticket would answer by itself.
         if let Some((_, queue)) = self.lanes.iter().find(|(lane, _)| *lane == wanted) {
@@ -219,10 +219,7 @@ impl Link {
 
     /// Sends one batch and answers its tickets.
     pub(super) async fn send(&self, lane: Lane, batch: Vec<Ticket>) {
-        let asks: Vec<Ask> = batch
-            .iter()
-            .filter_map(|ticket| ticket.ask().cloned())
-            .collect();
+        let asks: Vec<&Ask> = batch.iter().filter_map(Ticket::ask).collect();
         let Some(until) = asks.iter().map(|ask| ask.useful_until).max() else {
             return;
         };
@@ -278,15 +275,9 @@ impl Link {
         }
     }
 
-    async fn ask_promises(&self, asks: &[Ask]) -> Result<Vec<Understood>, Unanswered> {
-        let items = asks.iter().map(|ask| proto::PromiseItem {
-            order: Some(order_to_proto(&ask.order)),
-            ballot: ask.ballot.as_ref().map(ballot_to_proto),
-        });
-        let request = proto::PromiseRequest {
-            items: items.collect(),
-        };
-        let outcomes = self.transport.promise(timed(asks, request)).await?.outcomes;
+    async fn ask_promises(&self, asks: &[&Ask]) -> Result<Vec<Understood>, Unanswered> {
+        let batch = timed(asks, Batch::promises(items(asks)));
+        let outcomes = self.transport.promise(batch).await?.outcomes;
         same_number(asks, outcomes.len())?;
         let pairs = asks.iter().zip(outcomes);
         Ok(pairs
@@ -294,16 +285,9 @@ impl Link {
             .collect())
     }
 
-    async fn ask_signatures(&self, asks: &[Ask]) -> Result<Vec<Understood>, Unanswered> {
-        let items = asks.iter().map(|ask| proto::SignItem {
-            order: Some(order_to_proto(&ask.order)),
-            ballot: ask.ballot.as_ref().map(ballot_to_proto),
-        });
-        let request = proto::SignRequest {
-            items: items.collect(),
-            scaled: true,
-        };
-        let outcomes = self.transport.sign(timed(asks, request)).await?.outcomes;
+    async fn ask_signatures(&self, asks: &[&Ask]) -> Result<Vec<Understood>, Unanswered> {
+        let batch = timed(asks, Batch::signatures(items(asks)));
+        let outcomes = self.transport.sign(batch).await?.outcomes;
         same_number(asks, outcomes.len())?;
         let pairs = asks.iter().zip(outcomes);
         Ok(pairs
@@ -391,10 +375,14 @@ impl From<Status> for Unanswered {
     }
 }
 
+fn items(asks: &[&Ask]) -> Vec<Item> {
+    asks.iter().map(|ask| ask.item.clone()).collect()
+}
+
 /// A request that is not sent when one of its items must not be any more, and that the cosigner
 /// drops, wherever it then is, when nobody waits for it.
-fn timed<T>(asks: &[Ask], message: T) -> Request<T> {
-    let mut request = Request::new(message);
+fn timed(asks: &[&Ask], batch: Batch) -> Request<Batch> {
+    let mut request = Request::new(batch);
     if let Some(by) = asks.iter().map(|ask| ask.send_by).min() {
         request.extensions_mut().insert(SendBy(by));
     }
@@ -405,7 +393,7 @@ fn timed<T>(asks: &[Ask], message: T) -> Request<T> {
     request
 }
 
-fn same_number(asks: &[Ask], outcomes: usize) -> Result<(), Unanswered> {
+fn same_number(asks: &[&Ask], outcomes: usize) -> Result<(), Unanswered> {
     if asks.len() == outcomes {
         return Ok(());
     }

@@ -5,7 +5,7 @@
 //! answer brings it back. While nobody asks anything, nothing can fail either: then it is back when it
 //! has said for a while that it is there. Where the others are too few it is asked all the same.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use threshold::{ShareIndex, round::FailureReason, round::Peer};
@@ -100,7 +100,7 @@ impl Link {
     }
 
     /// Answers for it that it is not asked.
-    pub(crate) fn pass_over(&self, ask: Ask) {
+    pub(crate) fn pass_over(&self, ask: Arc<Ask>) {
         let why = "is probed, not asked: it failed repeatedly".to_owned();
         Ticket::new(self.peer(), ask).fail(FailureReason::Unreachable, why);
     }
@@ -114,10 +114,13 @@ impl Cosigners {
         members: &[(Peer, ShareIndex)],
         threshold: usize,
     ) -> BTreeSet<Peer> {
-        let is_asked = |peer: &Peer| self.link(*peer).is_some_and(|link| link.is_asked());
-        let (asked, out): (BTreeSet<Peer>, BTreeSet<Peer>) =
-            peers.iter().copied().partition(is_asked);
-        let others = members.iter().filter(|(peer, _)| asked.contains(peer));
+        let is_out = |peer: &&Peer| self.link(**peer).is_none_or(|link| !link.is_asked());
+        let out: BTreeSet<Peer> = peers.iter().filter(is_out).copied().collect();
+        if out.is_empty() {
+            return out;
+        }
+        let asked = |peer: &Peer| peers.contains(peer) && !out.contains(peer);
+        let others = members.iter().filter(|(peer, _)| asked(peer));
         let others: BTreeSet<ShareIndex> = others.map(|(_, index)| *index).collect();
         if others.len() < threshold {
             return BTreeSet::new();

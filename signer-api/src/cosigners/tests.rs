@@ -10,7 +10,8 @@ use threshold::{
     Ballot,
     round::{Event, FailureReason, Mode},
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::time::Instant;
+use wire::batches::Item;
 use wire::proto::refusal::Reason;
 
 use super::*;
@@ -25,25 +26,26 @@ fn randao(peers: &Peers, epoch: u64) -> Arc<SigningOrder> {
     })
 }
 
-fn ask(order: Arc<SigningOrder>, within: Duration) -> (Ask, mpsc::UnboundedReceiver<Event>) {
-    let (events, answers) = mpsc::unbounded_channel();
+fn ask(order: &SigningOrder, within: Duration) -> (Ask, Events) {
+    let answers = Events::new();
     let until = Instant::now() + within;
     (
         Ask {
-            order,
+            kind: order.duty.kind(),
+            item: Item::new(order, None),
             ballot: None,
             round: 0,
             send_by: until,
             useful_until: until,
-            events,
+            events: answers.teller(),
         },
         answers,
     )
 }
 
-fn reason(event: Option<Event>) -> FailureReason {
+fn reason(event: Event) -> FailureReason {
     match event {
-        Some(Event::Failed { failure, .. }) => failure.reason,
+        Event::Failed { failure, .. } => failure.reason,
         other => panic!("{other:?}"),
     }
 }
@@ -57,12 +59,12 @@ async fn what_waits_goes_in_one_batch() {
     let link = &cosigners.links()[0];
     let mut answers = Vec::new();
     for epoch in 0..1_000 {
-        let (ask, answer) = ask(randao(&peers, epoch), LONG);
-        link.sign(ask);
+        let (ask, answer) = ask(&randao(&peers, epoch), LONG);
+        link.sign(Arc::new(ask));
         answers.push(answer);
     }
     for mut answer in answers {
-        assert!(matches!(answer.recv().await, Some(Event::Signed { .. })));
+        assert!(matches!(answer.next().await, Event::Signed { .. }));
     }
     let calls = peers.peers[0].calls.load(Ordering::Relaxed);
     assert!(calls < 40, "1,000 items took {calls} calls");
@@ -74,13 +76,13 @@ async fn a_hung_cosigner_costs_the_others_nothing() {
     let cosigners = Cosigners::open(&peers.config, &metrics().0).unwrap();
     peers.behave(0, Manner::Hung);
     let began = Instant::now();
-    let (first, mut hung) = ask(randao(&peers, 1), Duration::from_millis(300));
-    cosigners.links()[0].sign(first);
-    let (second, mut prompt) = ask(randao(&peers, 1), LONG);
-    cosigners.links()[1].sign(second);
-    assert!(matches!(prompt.recv().await, Some(Event::Signed { .. })));
+    let (first, mut hung) = ask(&randao(&peers, 1), Duration::from_millis(300));
+    cosigners.links()[0].sign(Arc::new(first));
+    let (second, mut prompt) = ask(&randao(&peers, 1), LONG);
+    cosigners.links()[1].sign(Arc::new(second));
+    assert!(matches!(prompt.next().await, Event::Signed { .. }));
     assert!(began.elapsed() < Duration::from_millis(300));
-    assert_eq!(reason(hung.recv().await), FailureReason::TimedOut);
+    assert_eq!(reason(hung.next().await), FailureReason::TimedOut);
     assert!(began.elapsed() < Duration::from_secs(2));
 }
 
@@ -92,8 +94,8 @@ async fn a_stalled_lane_does_not_stop_another() {
     peers.behave(0, Manner::Hung);
     let mut stalled = Vec::new();
     for epoch in 0..8 {
-        let (ask, answer) = ask(randao(&peers, epoch), LONG);
-        link.sign(ask);
+        let (ask, answer) = ask(&randao(&peers, epoch), LONG);
+        link.sign(Arc::new(ask));
         stalled.push(answer);
         tokio::task::yield_now().await;
     }
@@ -104,24 +106,24 @@ async fn a_stalled_lane_does_not_stop_another() {
         duty: Duty::AggregateAndProof(Root([1; 32])),
         ..(*randao(&peers, 0)).clone()
     };
-    let (ask, mut answer) = ask(Arc::new(order), LONG);
-    link.sign(ask);
-    assert!(matches!(answer.recv().await, Some(Event::Signed { .. })));
+    let (ask, mut answer) = ask(&order, LONG);
+    link.sign(Arc::new(ask));
+    assert!(matches!(answer.next().await, Event::Signed { .. }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_expired_is_not_sent() {
     let peers = Peers::start(2, 2, 1).await;
     let cosigners = Cosigners::open(&peers.config, &metrics().0).unwrap();
-    let (mut late, mut answer) = ask(randao(&peers, 1), LONG);
+    let (mut late, mut answer) = ask(&randao(&peers, 1), LONG);
     late.send_by = Instant::now();
-    cosigners.links()[0].sign(late);
-    assert_eq!(reason(answer.recv().await), FailureReason::TimedOut);
+    cosigners.links()[0].sign(Arc::new(late));
+    assert_eq!(reason(answer.next().await), FailureReason::TimedOut);
     assert_eq!(peers.peers[0].signatures.load(Ordering::Relaxed), 0);
 }
 
 /// An ask for a promise of a block at `slot`.
-fn block(peers: &Peers, slot: u64) -> (Ask, mpsc::UnboundedReceiver<Event>) {
+fn block(peers: &Peers, slot: u64) -> (Ask, Events) {
     let root = Root([4; 32]);
     let duty = Duty::Block(BeaconBlockHeader {
         slot: Slot(slot),
@@ -138,9 +140,10 @@ fn block(peers: &Peers, slot: u64) -> (Ask, mpsc::UnboundedReceiver<Event>) {
         round: 0,
         root: order.signing_root(),
     };
-    let (ask, answer) = ask(Arc::new(order), LONG);
+    let (ask, answer) = ask(&order, LONG);
     (
         Ask {
+            item: Item::new(&order, Some(&ballot)),
             ballot: Some(ballot),
             ..ask
         },
@@ -163,15 +166,15 @@ async fn answers_that_cannot_be_understood_are_blamed() {
         peers.behave(1, manner);
         let mut answer = if promise {
             let (ask, answer) = block(&peers, 7);
-            link.promise(ask);
+            link.promise(Arc::new(ask));
             answer
         } else {
-            let (ask, answer) = ask(randao(&peers, 1), LONG);
-            link.sign(ask);
+            let (ask, answer) = ask(&randao(&peers, 1), LONG);
+            link.sign(Arc::new(ask));
             answer
         };
         assert_eq!(
-            reason(answer.recv().await),
+            reason(answer.next().await),
             FailureReason::Faulty,
             "{manner:?}"
         );
@@ -193,8 +196,8 @@ async fn a_cosigner_is_not_blamed_for_a_ballot_that_another_caller_made_it_hold(
     let link = &cosigners.links()[1];
     peers.behave(1, Manner::Overbidding);
     let (ask, mut answer) = block(&peers, 7);
-    link.promise(ask);
-    let Some(Event::Outbid { held, .. }) = answer.recv().await else {
+    link.promise(Arc::new(ask));
+    let Event::Outbid { held, .. } = answer.next().await else {
         panic!("not outbid")
     };
     assert_eq!(held.round, u64::MAX);
@@ -210,9 +213,9 @@ async fn a_dead_cosigner_fails_at_once_and_is_found_absent() {
     eventually("the cosigner answers", || link.health().is_ready()).await;
     peers.kill(0);
     let began = Instant::now();
-    let (ask, mut answer) = ask(randao(&peers, 1), LONG);
-    link.sign(ask);
-    assert_eq!(reason(answer.recv().await), FailureReason::Unreachable);
+    let (ask, mut answer) = ask(&randao(&peers, 1), LONG);
+    link.sign(Arc::new(ask));
+    assert_eq!(reason(answer.next().await), FailureReason::Unreachable);
     assert!(began.elapsed() < Duration::from_secs(1));
     eventually("the cosigner is absent", || !link.answers()).await;
     let members = [1, 2].map(|index| threshold::ShareIndex::new(index).unwrap());
@@ -226,8 +229,8 @@ async fn a_cosigner_with_another_name_is_not_talked_to() {
     let mut peers = Peers::start(2, 2, 1).await;
     peers.config.cosigners[0].san = "cosigner-9".to_owned();
     let cosigners = Cosigners::open(&peers.config, &metrics().0).unwrap();
-    let (ask, mut answer) = ask(randao(&peers, 1), LONG);
-    cosigners.links()[0].sign(ask);
-    assert_eq!(reason(answer.recv().await), FailureReason::Unreachable);
+    let (ask, mut answer) = ask(&randao(&peers, 1), LONG);
+    cosigners.links()[0].sign(Arc::new(ask));
+    assert_eq!(reason(answer.next().await), FailureReason::Unreachable);
     assert_eq!(peers.peers[0].calls.load(Ordering::Relaxed), 0);
 }

@@ -6,7 +6,10 @@ use std::{future::Future, pin::Pin, sync::Arc};
 
 use tokio::time::Instant;
 use tonic::{Request, Status, Streaming};
-use wire::proto::{self, cosigner_client::CosignerClient};
+use wire::{
+    batches::{self, Batch},
+    proto::{self, cosigner_client::CosignerClient},
+};
 
 use self::timely::Timely;
 pub(super) use self::timely::is_late_call;
@@ -24,9 +27,9 @@ pub struct SendBy(pub Instant);
 /// the way, and not at the cosigner, has a source.
 pub trait Transport: Send + Sync + 'static {
     /// Asks for promises.
-    fn promise(&self, request: Request<proto::PromiseRequest>) -> Call<proto::PromiseReply>;
+    fn promise(&self, request: Request<Batch>) -> Call<proto::PromiseReply>;
     /// Asks for partial signatures.
-    fn sign(&self, request: Request<proto::SignRequest>) -> Call<proto::SignReply>;
+    fn sign(&self, request: Request<Batch>) -> Call<proto::SignReply>;
     /// Asks how it is.
     fn status(&self) -> Call<proto::StatusReply>;
     /// Asks for its validators.
@@ -37,26 +40,24 @@ pub trait Transport: Send + Sync + 'static {
 pub(super) struct Grpc(pub(super) Arc<Line>);
 
 impl Grpc {
+    fn channel(&self) -> Timely {
+        Timely(self.0.channel())
+    }
+
     fn client(&self) -> CosignerClient<Timely> {
-        CosignerClient::new(Timely(self.0.channel()))
+        CosignerClient::new(self.channel())
     }
 }
 
 impl Transport for Grpc {
-    fn promise(&self, request: Request<proto::PromiseRequest>) -> Call<proto::PromiseReply> {
-        let mut client = self.client();
-        timely::unless_late(request, move |request| async move {
-            let answered = client.promise(request).await;
-            answered.map(tonic::Response::into_inner)
-        })
+    fn promise(&self, request: Request<Batch>) -> Call<proto::PromiseReply> {
+        let channel = self.channel();
+        timely::unless_late(request, |request| batches::promise(channel, request))
     }
 
-    fn sign(&self, request: Request<proto::SignRequest>) -> Call<proto::SignReply> {
-        let mut client = self.client();
-        timely::unless_late(request, move |request| async move {
-            let answered = client.sign(request).await;
-            answered.map(tonic::Response::into_inner)
-        })
+    fn sign(&self, request: Request<Batch>) -> Call<proto::SignReply> {
+        let channel = self.channel();
+        timely::unless_late(request, |request| batches::sign(channel, request))
     }
 
     fn status(&self) -> Call<proto::StatusReply> {

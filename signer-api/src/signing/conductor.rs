@@ -1,20 +1,23 @@
 //! Drives one [`Round`] with the links: its effects are done, what happens is told to it.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use duty::{SigningOrder, SigningRoot};
 use threshold::{
-    CombineError, PartialSignature, ShareIndex, Signature,
+    Ballot, CombineError, PartialSignature, ShareIndex, Signature,
     round::{Effect, Event, Mode, Peer, Round, Terms, Verdict},
 };
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep_until, timeout_at},
-};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use wire::batches::Item;
 
 use super::{Outcome, Shared};
 use crate::{
-    cosigners::{Ask, Misdeed},
+    cosigners::{Ask, Events, Misdeed, Teller},
     cpu::Urgency,
     metrics::Stage,
     validators::Validator,
@@ -46,7 +49,8 @@ pub(super) async fn conduct(
         members: shared.cosigners.invite(&validator.members, threshold, mode),
         deadline: deadline.saturating_duration_since(start),
     };
-    let (events, mut happening) = mpsc::unbounded_channel();
+    let mut happening = Events::new();
+    let clock = pin!(sleep_until(deadline));
     let mut conductor = Conductor {
         shared,
         urgency: if order.duty.kind().is_for_proposal() {
@@ -54,12 +58,14 @@ pub(super) async fn conduct(
         } else {
             Urgency::Usual
         },
-        order: Arc::new(order),
+        order,
         root,
         validator,
         start,
         deadline,
-        events,
+        events: happening.teller(),
+        item: None,
+        clock,
         wake: deadline,
         retry: None,
         asked_to_sign: None,
@@ -98,12 +104,16 @@ enum Next {
 struct Conductor<'a> {
     shared: &'a Arc<Shared>,
     urgency: Urgency,
-    order: Arc<SigningOrder>,
+    order: SigningOrder,
     root: SigningRoot,
     validator: &'a Arc<Validator>,
     start: Instant,
     deadline: Instant,
-    events: mpsc::UnboundedSender<Event>,
+    events: Teller,
+    /// What was asked for last, and under which ballot: mostly what is asked for next.
+    item: Option<(Option<Ballot>, Item)>,
+    /// The one clock of all waits.
+    clock: Pin<&'a mut Sleep>,
     wake: Instant,
     retry: Option<Instant>,
     /// When the first was asked to sign.
@@ -122,9 +132,9 @@ impl Conductor<'_> {
                 let passed_over = self.passed_over(&to);
                 self.each(&to, |link| {
                     if passed_over.contains(&link.peer()) {
-                        link.pass_over(ask.clone());
+                        link.pass_over(Arc::clone(&ask));
                     } else {
-                        link.promise(ask.clone());
+                        link.promise(Arc::clone(&ask));
                     }
                 });
                 Next::GoOn
@@ -143,7 +153,7 @@ impl Conductor<'_> {
                     }
                 }
                 let ask = self.ask(round, ballot, not_after);
-                self.each(&to, |link| link.sign(ask.clone()));
+                self.each(&to, |link| link.sign(Arc::clone(&ask)));
                 Next::GoOn
             }
             Effect::Combine(partials) => self.combine(partials).await,
@@ -171,15 +181,24 @@ impl Conductor<'_> {
         }
     }
 
-    fn ask(&self, round: u64, ballot: Option<threshold::Ballot>, not_after: Duration) -> Ask {
-        Ask {
-            order: Arc::clone(&self.order),
+    fn ask(&mut self, round: u64, ballot: Option<Ballot>, not_after: Duration) -> Arc<Ask> {
+        Arc::new(Ask {
+            kind: self.order.duty.kind(),
+            item: self.item(ballot),
             ballot,
             round,
             send_by: self.start + not_after,
             useful_until: self.deadline,
             events: self.events.clone(),
-        }
+        })
+    }
+
+    fn item(&mut self, ballot: Option<Ballot>) -> Item {
+        let made = self.item.take().filter(|(under, _)| *under == ballot);
+        let item = made.map(|(_, item)| item);
+        let item = item.unwrap_or_else(|| Item::new(&self.order, ballot.as_ref()));
+        self.item = Some((ballot, item.clone()));
+        item
     }
 
     fn passed_over(&self, to: &[Peer]) -> BTreeSet<Peer> {
@@ -246,17 +265,25 @@ impl Conductor<'_> {
     }
 
     /// The next thing that happens.
-    async fn next(&mut self, happening: &mut mpsc::UnboundedReceiver<Event>) -> Event {
-        let retry = self.retry.unwrap_or(self.deadline);
+    async fn next(&mut self, happening: &mut Events) -> Event {
+        if let Some(event) = happening.told() {
+            return event;
+        }
+        let until = self.retry.map_or(self.wake, |retry| retry.min(self.wake));
+        if self.clock.deadline() != until {
+            self.clock.as_mut().reset(until);
+        }
         tokio::select! {
             biased;
-            // This conductor holds a sender: the channel is never closed.
-            Some(event) = happening.recv() => event,
-            () = sleep_until(retry), if self.retry.is_some() => {
-                self.retry = None;
-                Event::Retry
+            event = happening.next() => event,
+            () = self.clock.as_mut() => {
+                let now = Instant::now();
+                if self.retry.take_if(|retry| *retry <= now).is_some() {
+                    Event::Retry
+                } else {
+                    Event::Woken
+                }
             }
-            () = sleep_until(self.wake) => Event::Woken,
         }
     }
 }

@@ -26,7 +26,10 @@ use threshold::{
     Combination, CombineError, Committee, PartialSignature, ShareIndex, Signature, round::Peer,
 };
 use tonic::{Request, Status, Streaming};
-use wire::proto;
+use wire::{
+    batches::{Batch, Item},
+    proto,
+};
 
 /// t.
 pub const THRESHOLD: usize = 3;
@@ -164,8 +167,8 @@ impl Shares for Book {
 /// What every cosigner has answered, and what it was combined to.
 #[derive(Default)]
 pub struct Answers {
-    /// By validator and cosigner.
-    pub signed: Mutex<HashMap<(Vec<u8>, usize), proto::SignOutcome>>,
+    /// By what was asked and cosigner.
+    pub signed: Mutex<HashMap<(Item, usize), proto::SignOutcome>>,
     /// By validator and root.
     pub combined: Mutex<HashMap<(PublicKey, SigningRoot), Signature>>,
 }
@@ -200,21 +203,19 @@ struct Known {
 }
 
 impl Transport for Known {
-    fn promise(&self, request: Request<proto::PromiseRequest>) -> Call<proto::PromiseReply> {
+    fn promise(&self, batch: Request<Batch>) -> Call<proto::PromiseReply> {
         let promised = proto::promise_outcome::Outcome::Promised(proto::Promised::default());
         let outcome = proto::PromiseOutcome {
             outcome: Some(promised),
         };
-        let outcomes = vec![outcome; request.get_ref().items.len()];
+        let outcomes = vec![outcome; batch.get_ref().items().len()];
         Box::pin(ready(Ok(proto::PromiseReply { outcomes })))
     }
 
-    fn sign(&self, request: Request<proto::SignRequest>) -> Call<proto::SignReply> {
+    fn sign(&self, batch: Request<Batch>) -> Call<proto::SignReply> {
         let mut signed = self.answers.signed.lock();
-        let outcomes = request.into_inner().items.into_iter().map(|item| {
-            let validator = item.order.unwrap().validator;
-            signed.remove(&(validator, self.place)).unwrap()
-        });
+        let items = batch.get_ref().items().iter();
+        let outcomes = items.map(|item| signed.remove(&(item.clone(), self.place)).unwrap());
         let outcomes = outcomes.collect();
         Box::pin(ready(Ok(proto::SignReply { outcomes })))
     }

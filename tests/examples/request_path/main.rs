@@ -30,7 +30,10 @@ use tests::{requests, vectors::NetworkLabel};
 use threshold::{Combination, PartialSignature, ShareIndex, Signature};
 use tokio::runtime::Runtime;
 use tonic::Request;
-use wire::proto::{PromiseItem, PromiseRequest, SignRequest, cosigner_server::Cosigner};
+use wire::{
+    batches::Item,
+    proto::{PromiseItem, PromiseRequest, SignRequest, cosigner_server::Cosigner},
+};
 
 /// The epoch of the first round.
 const EPOCH: u64 = 430_000;
@@ -113,9 +116,10 @@ impl Path {
         let posted = self.posted(message);
         black_box(stages::kind(&posted));
         let requests = stages::parse(&posted, &self.network);
-        let sent = stages::orders_to_proto(&requests);
-        let mine = self.one_cosigner(&sent);
-        let partials = self.all_cosigners(&sent);
+        let items = stages::items(&requests);
+        let sent = stages::decode_orders(&stages::encode_orders(&items));
+        let mine = self.one_cosigner(sent.clone());
+        let partials = self.all_cosigners(&items, &sent);
         assert_eq!(mine, partials.iter().map(|it| it[0].1).collect::<Vec<_>>());
 
         let signatures = self.combined(&requests, &partials);
@@ -141,8 +145,7 @@ impl Path {
     }
 
     /// What one cosigner does, in its parts.
-    fn one_cosigner(&self, sent: &SignRequest) -> Vec<PartialSignature> {
-        let sent = stages::decode_orders(&stages::encode_orders(sent));
+    fn one_cosigner(&self, sent: SignRequest) -> Vec<PartialSignature> {
         let orders = sent.items.into_iter().map(|item| item.order.unwrap());
         let orders = stages::orders_from_proto(orders.collect());
         let roots = stages::roots(&orders);
@@ -167,7 +170,11 @@ impl Path {
 
     /// What t cosigners sign, by request. What all of them answer is kept for the conductor, which
     /// may choose others.
-    fn all_cosigners(&self, sent: &SignRequest) -> Vec<Vec<(ShareIndex, PartialSignature)>> {
+    fn all_cosigners(
+        &self,
+        items: &[Item],
+        sent: &SignRequest,
+    ) -> Vec<Vec<(ShareIndex, PartialSignature)>> {
         for service in &self.services {
             let items = sent.items.iter().cloned().map(|item| PromiseItem {
                 order: item.order,
@@ -186,14 +193,13 @@ impl Path {
                 self.runtime.block_on(signed).unwrap().into_inner()
             };
             let mut answers = self.answers.signed.lock();
-            for ((family, partials), outcome) in
-                self.families.iter().zip(&mut partials).zip(reply.outcomes)
-            {
+            let all = self.families.iter().zip(items).zip(&mut partials);
+            for (((family, item), partials), outcome) in all.zip(reply.outcomes) {
                 let index = family.committee.members().iter().nth(place).unwrap();
                 if place < THRESHOLD {
                     partials.push((*index, stages::partial(&outcome)));
                 }
-                answers.insert((family.key().0.to_vec(), place), outcome);
+                answers.insert((item.clone(), place), outcome);
             }
         }
         partials

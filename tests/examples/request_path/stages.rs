@@ -22,9 +22,12 @@ use threshold::{
 };
 use tokio::runtime::Runtime;
 use tonic::Request;
-use wire::proto::{
-    PromiseReply, PromiseRequest, SignItem, SignOutcome, SignReply, SignRequest,
-    SigningOrder as Sent, cosigner_server::Cosigner, sign_outcome::Outcome,
+use wire::{
+    batches::{Batch, Item},
+    proto::{
+        PromiseReply, PromiseRequest, SignOutcome, SignReply, SignRequest, SigningOrder as Sent,
+        cosigner_server::Cosigner, sign_outcome::Outcome,
+    },
 };
 
 /// How long a request may take.
@@ -87,13 +90,8 @@ pub const STAGES: [Stage; 20] = [
         "rounds, lanes, batches; no bytes, no curve",
     ),
     part("signer-api", 1, "agree", "of it: the round's state machine"),
-    part(
-        "signer-api",
-        7,
-        "orders_to_proto",
-        "of it: orders to messages",
-    ),
-    whole("signer-api", 7, "encode_orders", "messages to bytes"),
+    part("signer-api", 1, "items", "of it: orders to items of bytes"),
+    whole("signer-api", 7, "encode_orders", "items to a batch's bytes"),
     whole("cosigner", 7, "decode_orders", "bytes to messages"),
     service(4, "promise", "the service's promises"),
     service(3, "sign", "the service's signatures"),
@@ -214,17 +212,13 @@ pub fn agree(
     assert!(round.is_done());
 }
 
-/// Orders as the messages that a batch is made of.
+/// Orders as the items that batches are made of.
 #[inline(never)]
-pub fn orders_to_proto(requests: &[SigningRequest]) -> SignRequest {
-    let item = |request: &SigningRequest| SignItem {
-        order: Some(wire::order_to_proto(&request.order)),
-        ballot: Some(wire::ballot_to_proto(&ballot(request.root))),
-    };
-    SignRequest {
-        items: requests.iter().map(item).collect(),
-        scaled: true,
-    }
+pub fn items(requests: &[SigningRequest]) -> Vec<Item> {
+    let items = requests
+        .iter()
+        .map(|request| Item::new(&request.order, Some(&ballot(request.root))));
+    items.collect()
 }
 
 /// The first that is tried.
@@ -234,8 +228,8 @@ pub const fn ballot(root: SigningRoot) -> Ballot {
 
 /// The bytes of a batch.
 #[inline(never)]
-pub fn encode_orders(request: &SignRequest) -> Vec<u8> {
-    request.encode_to_vec()
+pub fn encode_orders(items: &[Item]) -> Vec<u8> {
+    Batch::signatures(items.to_vec()).to_bytes()
 }
 
 /// A batch of bytes.

@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tonic::{Request, Status, Streaming};
-use wire::proto;
+use wire::{batches::Batch, proto};
 
 use super::{
     life::Life,
@@ -164,9 +164,10 @@ impl Drop for GivenUp {
 }
 
 impl Transport for Way {
-    fn promise(&self, request: Request<proto::PromiseRequest>) -> Call<proto::PromiseReply> {
-        let by = request.extensions().get().copied();
-        let call = self.call(Asked::Promise(request.into_inner()), by);
+    fn promise(&self, batch: Request<Batch>) -> Call<proto::PromiseReply> {
+        let by = batch.extensions().get().copied();
+        let asked = Asked::Promise(batch.get_ref().read().unwrap());
+        let call = self.call(asked, by);
         Box::pin(async move {
             match call.await? {
                 Answer::Promised(reply) => Ok(reply),
@@ -175,9 +176,10 @@ impl Transport for Way {
         })
     }
 
-    fn sign(&self, request: Request<proto::SignRequest>) -> Call<proto::SignReply> {
-        let by = request.extensions().get().copied();
-        let call = self.call(Asked::Sign(request.into_inner()), by);
+    fn sign(&self, batch: Request<Batch>) -> Call<proto::SignReply> {
+        let by = batch.extensions().get().copied();
+        let asked = Asked::Sign(batch.get_ref().read().unwrap());
+        let call = self.call(asked, by);
         Box::pin(async move {
             match call.await? {
                 Answer::Signed(reply) => Ok(reply),

@@ -51,9 +51,9 @@ async fn who_is_heard_of_something_else_is_not_absent() {
     peers.behave(0, Manner::HungStatus);
     let until = Instant::now() + Duration::from_secs(3);
     for epoch in 0.. {
-        let (ask, mut answer) = ask(randao(&peers, epoch), LONG);
-        link.sign(ask);
-        assert!(matches!(answer.recv().await, Some(Event::Signed { .. })));
+        let (ask, mut answer) = ask(&randao(&peers, epoch), LONG);
+        link.sign(Arc::new(ask));
+        assert!(matches!(answer.next().await, Event::Signed { .. }));
         assert!(link.health().is_ready(), "absent, though it signs");
         if Instant::now() >= until {
             break;
@@ -88,11 +88,11 @@ async fn nothing_is_sent_late_on_a_connection_that_comes_late() {
     peers.config.cosigners[0].address = half_open(address, Arc::clone(&open)).await;
     let cosigners = Cosigners::open(&peers.config, &metrics().0).unwrap();
     let link = &cosigners.links()[0];
-    let (mut soon, mut answer) = ask(randao(&peers, 1), LONG);
+    let (mut soon, mut answer) = ask(&randao(&peers, 1), LONG);
     soon.send_by = Instant::now() + Duration::from_millis(200);
     let began = Instant::now();
-    link.sign(soon);
-    assert_eq!(reason(answer.recv().await), FailureReason::TimedOut);
+    link.sign(Arc::new(soon));
+    assert_eq!(reason(answer.next().await), FailureReason::TimedOut);
     // Not when the connection fails, after a second.
     assert!(
         began.elapsed() < Duration::from_millis(900),
@@ -102,8 +102,8 @@ async fn nothing_is_sent_late_on_a_connection_that_comes_late() {
     open.store(true, Ordering::Relaxed);
     eventually("the cosigner answers", || link.health().is_ready()).await;
     // One that may be sent later is, and nothing else was.
-    let (later, mut answer) = ask(randao(&peers, 2), LONG);
-    link.sign(later);
-    assert!(matches!(answer.recv().await, Some(Event::Signed { .. })));
+    let (later, mut answer) = ask(&randao(&peers, 2), LONG);
+    link.sign(Arc::new(later));
+    assert!(matches!(answer.next().await, Event::Signed { .. }));
     assert_eq!(peers.peers[0].signatures.load(Ordering::Relaxed), 1);
 }
