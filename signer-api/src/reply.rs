@@ -5,7 +5,10 @@
 //! with what lies behind it. 500, not 503, where a signature could not be made: one client retries
 //! 500 and takes every code that Web3Signer does not use as final.
 
-use std::time::{Duration, Instant};
+use std::{
+    borrow::Cow,
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::Body,
@@ -13,7 +16,7 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 use parking_lot::Mutex;
-use serde_json::{Value, json};
+use serde::Serialize;
 use threshold::round::{Failure, FailureReason, Refusal, RefusalReason, Verdict};
 use tracing::warn;
 
@@ -45,30 +48,33 @@ pub(crate) fn reply(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refused {
     status: StatusCode,
-    message: String,
+    message: Cow<'static, str>,
     /// A name for programs; with 5xx.
     reason: Option<&'static str>,
     /// For the log alone.
-    detail: String,
+    detail: Cow<'static, str>,
     retry_soon: bool,
 }
 
 impl Refused {
-    fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        let message = message.into();
+    fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,
-            message,
+            message: message.into(),
             reason: None,
-            detail: String::new(),
+            detail: Cow::Borrowed(""),
             retry_soon: false,
         }
     }
 
-    fn unavailable(reason: &'static str, message: &str, detail: impl Into<String>) -> Self {
+    fn unavailable(
+        reason: &'static str,
+        message: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self {
             status: StatusCode::INTERNAL_SERVER_ERROR,
-            message: message.to_owned(),
+            message: Cow::Borrowed(message),
             reason: Some(reason),
             detail: detail.into(),
             retry_soon: false,
@@ -117,8 +123,7 @@ impl Refused {
     }
 
     pub(crate) fn reload_running() -> Self {
-        let message =
-            "A reload operation is already in progress. Please try again later.".to_owned();
+        let message = "A reload operation is already in progress. Please try again later.";
         Self::new(StatusCode::CONFLICT, message)
     }
 
@@ -275,6 +280,18 @@ impl Lines {
     }
 }
 
+/// The body of what is no signature.
+#[derive(Serialize)]
+struct Problem<'a> {
+    code: u16,
+    error: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+}
+
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let Self {
@@ -284,14 +301,21 @@ impl IntoResponse for Refused {
             detail,
             retry_soon,
         } = self;
-        let mut body = json!({"code": status.as_u16(), "message": message, "error": message});
-        if let (Some(reason), Some(members)) = (reason, body.as_object_mut()) {
+        let request_id = reason.map(|reason| {
             let id = format!("{:016x}", rand::random::<u64>());
             log(&id, reason, &detail);
-            members.insert("reason".to_owned(), Value::from(reason));
-            members.insert("request_id".to_owned(), Value::from(id));
-        }
-        let mut response = reply(status, JSON, body.to_string());
+            id
+        });
+        let body = Problem {
+            code: status.as_u16(),
+            error: &message,
+            message: &message,
+            reason,
+            request_id,
+        };
+        // Text and numbers always become JSON.
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = reply(status, JSON, body);
         if retry_soon {
             response
                 .headers_mut()

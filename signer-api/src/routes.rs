@@ -20,13 +20,14 @@ use std::{
 use arc_swap::ArcSwap;
 use axum::{
     Router,
-    extract::State,
+    extract::{Request, State},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use daemon::network::Network;
 use http::{HeaderMap, StatusCode};
+use tower::util::MapRequest;
 
 use crate::{
     admission::Admission,
@@ -37,7 +38,7 @@ use crate::{
     signing::Signing,
     validators::Validators,
 };
-use guard::{accepts, collapse_slashes};
+use guard::{Front, accepts, collapse_slashes};
 
 /// Settings that are taken over while the process runs.
 pub(crate) struct Live {
@@ -92,9 +93,11 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             Arc::clone(&app),
             guard::guard,
         ))
-        .with_state(app);
+        .with_state(Arc::clone(&app));
     // A path is rewritten before it is routed.
-    Router::new().fallback_service(tower::util::MapRequest::new(routes, collapse_slashes))
+    let collapse: fn(Request) -> Request = collapse_slashes;
+    let routes = MapRequest::new(routes, collapse);
+    Router::new().fallback_service(Front { app, routes })
 }
 
 async fn unknown_path() -> Refused {

@@ -44,10 +44,10 @@ fn ask(order: &SigningOrder, within: Duration) -> (Ask, Events) {
 }
 
 fn reason(event: Event) -> FailureReason {
-    match event {
-        Event::Failed { failure, .. } => failure.reason,
-        other => panic!("{other:?}"),
-    }
+    let Event::Failed { failure, .. } = &event else {
+        panic!("{event:?}");
+    };
+    failure.reason
 }
 
 const LONG: Duration = Duration::from_secs(5);

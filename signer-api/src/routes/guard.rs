@@ -1,15 +1,25 @@
 //! What is checked of every request before it is routed: origin, host, the body's length.
 
-use std::sync::Arc;
+use std::{
+    borrow::Cow,
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use axum::{
+    Router,
     extract::{Request, State},
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, Uri, header, uri::PathAndQuery};
+use futures_util::future::Either;
+use http::{HeaderMap, Method, Uri, header, uri::PathAndQuery};
+use tower::{Service, util::MapRequest};
 
-use super::App;
+use super::{App, sign};
 use crate::{
     admission::{BODY_BYTES_MAX, Turned, discard},
     reply::Refused,
@@ -19,11 +29,50 @@ use crate::{
 pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     match check(&app, &request) {
         Ok(()) => next.run(request).await,
-        Err(refused) => {
-            discard(request.into_body().into_data_stream()).await;
-            refused.into_response()
-        }
+        Err(refused) => refuse(refused, request).await,
     }
+}
+
+/// Signing requests go straight to their handler, past the router and its boxes: at a slot's
+/// deadline they are a burst, and under overload what is refused must cost little. Everything else,
+/// also what only looks like one, is routed.
+#[derive(Clone)]
+pub(super) struct Front {
+    pub(super) app: Arc<App>,
+    pub(super) routes: MapRequest<Router, fn(Request) -> Request>,
+}
+
+impl Service<Request> for Front {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<
+        Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>,
+        <Router as Service<Request>>::Future,
+    >;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request>::poll_ready(&mut self.routes, context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        if request.method() != Method::POST || sign::identifier(request.uri().path()).is_none() {
+            return Either::Right(self.routes.call(request));
+        }
+        let app = Arc::clone(&self.app);
+        Either::Left(Box::pin(async move {
+            if let Err(refused) = check(&app, &request) {
+                return Ok(refuse(refused, request).await);
+            }
+            let (head, body) = request.into_parts();
+            let identifier = sign::identifier(head.uri.path()).unwrap_or_default();
+            Ok(sign::reached(&app, identifier, &head.headers, body).await)
+        }))
+    }
+}
+
+async fn refuse(refused: Refused, request: Request) -> Response {
+    discard(request.into_body().into_data_stream()).await;
+    refused.into_response()
 }
 
 fn check(app: &App, request: &Request) -> Result<(), Refused> {
@@ -40,7 +89,7 @@ fn check(app: &App, request: &Request) -> Result<(), Refused> {
     let host = host.ok_or_else(Refused::no_host)?;
     let allowed_hosts = &app.live.load().allowed_hosts;
     let open = ["*", "all"].iter().any(|all| allowed_hosts.contains(*all));
-    if !open && !allowed_hosts.contains(&name_of(host)) {
+    if !open && !allowed_hosts.contains(&*name_of(host)) {
         return Err(Refused::host_not_allowed());
     }
     let announced = headers
@@ -54,14 +103,17 @@ fn check(app: &App, request: &Request) -> Result<(), Refused> {
 }
 
 /// A `Host` without its port, in lower case.
-fn name_of(host: &str) -> String {
+fn name_of(host: &str) -> Cow<'_, str> {
     let is_port = |text: &str| text.chars().all(|c| c.is_ascii_digit());
     let name = match host.rsplit_once(':') {
         // The colons within brackets are an IPv6 address's own.
         Some((name, port)) if is_port(port) && !port.contains(']') => name,
         Some(_) | None => host,
     };
-    name.to_ascii_lowercase()
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Cow::Owned(name.to_ascii_lowercase());
+    }
+    Cow::Borrowed(name)
 }
 
 /// Whether `Accept` allows that media type. Parameters, and so qualities, are ignored.

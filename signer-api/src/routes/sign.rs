@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Path, State, rejection::PathRejection},
+    extract::{Path, Request, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
 use duty::PublicKey;
@@ -33,15 +33,33 @@ const UNKNOWN_TYPE: &str = "unknown";
 pub(super) async fn sign(
     State(app): State<Arc<App>>,
     identifier: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Response {
     // What is not even text is no key, and as unknown as any other.
     let identifier = identifier.map_or_else(|_| String::new(), |Path(text)| text);
+    let (head, body) = request.into_parts();
+    reached(&app, &identifier, &head.headers, body).await
+}
+
+/// The identifier of a path that is that of a signing request beyond doubt; others are left to the
+/// router.
+pub(super) fn identifier(path: &str) -> Option<&str> {
+    let identifier = path.strip_prefix("/api/v1/eth2/sign/")?;
+    let is_plain = identifier.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    (is_plain && !identifier.is_empty()).then_some(identifier)
+}
+
+/// The answer to a request that has passed the guard.
+pub(super) async fn reached(
+    app: &App,
+    identifier: &str,
+    headers: &HeaderMap,
+    body: Body,
+) -> Response {
     let mut kind = UNKNOWN_TYPE;
-    let signed = answer(&app, &identifier, &headers, body, &mut kind).await;
+    let signed = answer(app, identifier, headers, body, &mut kind).await;
     let response = match signed {
-        Ok(signature) => success(&headers, &signature),
+        Ok(signature) => success(headers, &signature),
         Err(refused) => {
             if refused.status() == StatusCode::BAD_REQUEST {
                 app.metrics.malformed();
@@ -111,7 +129,7 @@ fn urgency(body: &Bytes, kind: &mut &'static str) -> Urgency {
     if body.len() > PARSED_HERE_BYTES_MAX {
         return Urgency::Prompt;
     }
-    match web3signer::kind_of(body) {
+    match web3signer::likely_kind(body) {
         Some(named) => {
             *kind = named.name();
             if named.is_prompt() {
@@ -133,7 +151,10 @@ async fn parse(
 ) -> Result<SigningRequest, Refused> {
     if body.len() <= PARSED_HERE_BYTES_MAX {
         let parsed = web3signer::parse(body, validator, &app.network);
-        return parsed.map_err(|problem| Refused::bad_request(&problem));
+        return parsed.map_err(|problem| {
+            *kind = web3signer::kind_of(body).map_or(UNKNOWN_TYPE, RequestKind::name);
+            Refused::bad_request(&problem)
+        });
     }
     let (body, network) = (body.clone(), Arc::clone(&app.network));
     let job = move || {
@@ -165,5 +186,27 @@ fn success(headers: &HeaderMap, signature: &Signature) -> Response {
         )
     } else {
         reply(StatusCode::OK, TEXT, signature.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::identifier;
+
+    #[test]
+    fn only_paths_that_need_no_router_are_seen_without_it() {
+        for (path, seen) in [
+            ("/api/v1/eth2/sign/0xaB9", Some("0xaB9")),
+            ("/api/v1/eth2/sign/key", Some("key")),
+            ("/api/v1/eth2/sign/", None),
+            ("/api/v1/eth2/sign/0xab/", None),
+            ("/api/v1/eth2/sign/0x%61b", None),
+            ("/api/v1/eth2/sign//0xab", None),
+            ("//api/v1/eth2/sign/0xab", None),
+            ("/api/v1/eth2/signs/0xab", None),
+            ("/api/v1/eth2/sign", None),
+        ] {
+            assert_eq!(identifier(path), seen, "{path}");
+        }
     }
 }

@@ -30,4 +30,4 @@ mod tests;
 pub use error::BadRequest;
 pub use kind::RequestKind;
 pub use reply::{parse_identifier, wants_json};
-pub use request::{SigningRequest, kind_of, parse};
+pub use request::{SigningRequest, kind_of, likely_kind, parse};

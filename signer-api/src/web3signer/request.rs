@@ -57,6 +57,13 @@ pub fn kind_of(body: &[u8]) -> Option<RequestKind> {
     parse_kind(kind).ok()
 }
 
+/// The type that a body names first, however it goes on: as [`kind_of`] says, if [`parse`] will take
+/// the body. Clients name the type before all else, so that this takes next to nothing.
+#[must_use]
+pub fn likely_kind(body: &[u8]) -> Option<RequestKind> {
+    RequestKind::from_name(&members::first(body, "type")?)
+}
+
 fn parse_kind(raw: Option<Raw<'_>>) -> Result<RequestKind, BadRequest> {
     let raw = raw.ok_or_else(|| members::missing("", "type"))?;
     let name: String = member("type", raw)?;

@@ -3,7 +3,48 @@
 use serde_json::{Value, json};
 
 use super::{traps::vector, *};
-use crate::web3signer::RequestKind;
+use crate::web3signer::{RequestKind, kind_of, likely_kind};
+
+/// Where they differ, the body is refused.
+#[test]
+fn the_likely_type_is_the_type_wherever_it_stands() {
+    let rest = r#""block":{"type":"BLOCK","s":"}"},"fork_info":null"#;
+    for (body, likely, kind) in [
+        (
+            format!(r#"{{"type":"randao_reveal",{rest}}}"#),
+            "RANDAO_REVEAL",
+            "RANDAO_REVEAL",
+        ),
+        (
+            format!(r#"{{{rest},"type":"DEPOSIT"}}"#),
+            "DEPOSIT",
+            "DEPOSIT",
+        ),
+        (
+            format!(r#" {{"t\u0079pe" : "\u0042LOCK",{rest}}}"#),
+            "BLOCK",
+            "BLOCK",
+        ),
+        (format!(r#"{{{rest}}}"#), "", ""),
+        (r#"{"type":"NONE"}"#.to_owned(), "", ""),
+        (r#"{"type":null}"#.to_owned(), "", ""),
+        (r#"{"type":["BLOCK"]}"#.to_owned(), "", ""),
+        (r#"["type","BLOCK"]"#.to_owned(), "", ""),
+        (String::new(), "", ""),
+        // These are refused, whatever their type is thought to be.
+        (r#"{"type":"BLOCK","type":"BLOCK"}"#.to_owned(), "BLOCK", ""),
+        (r#"{"type":"BLOCK","#.to_owned(), "BLOCK", ""),
+        (r#"{"type":"BLOCK"} x"#.to_owned(), "BLOCK", ""),
+    ] {
+        let named = |kind: Option<RequestKind>| kind.map_or("", RequestKind::name);
+        assert_eq!(named(likely_kind(body.as_bytes())), likely, "{body}");
+        assert_eq!(named(kind_of(body.as_bytes())), kind, "{body}");
+        if likely != kind {
+            let parsed = parse(body.as_bytes(), PublicKey([7; 48]), &mainnet());
+            assert!(parsed.is_err(), "{body}");
+        }
+    }
+}
 
 #[test]
 fn a_type_is_known_in_any_letter_case_and_by_its_older_names() {
