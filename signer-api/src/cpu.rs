@@ -20,7 +20,32 @@ type Job = Box<dyn FnOnce() + Send>;
 struct Queues {
     prompt: VecDeque<Job>,
     usual: VecDeque<Job>,
+    /// Done only if there is nothing else.
+    spare: Option<Job>,
+    /// Threads that wait for a job.
+    at_rest: usize,
     closed: bool,
+}
+
+impl Queues {
+    fn next(&mut self) -> Option<Job> {
+        let first = self.prompt.pop_front();
+        let first = first.or_else(|| self.usual.pop_front());
+        first.or_else(|| self.spare.take())
+    }
+
+    /// Takes a spare job if all of so many threads are at rest; what is not taken, and what is given
+    /// up for it, comes back.
+    fn offer(&mut self, job: Job, threads: usize) -> [Option<Job>; 2] {
+        let is_idle = self.at_rest == threads && self.prompt.is_empty() && self.usual.is_empty();
+        match self.spare.take() {
+            None if is_idle => {
+                self.spare = Some(job);
+                [None, None]
+            }
+            other => [other, Some(job)],
+        }
+    }
 }
 
 #[derive(Default)]
@@ -107,6 +132,20 @@ impl Cpu {
         }
         self.0.shared.work.notify_one();
     }
+
+    /// Runs `job` if no thread has anything to do, and nothing else comes before it is begun; else
+    /// drops it. Of two at once, both are dropped. So anything else waits for at most one such job,
+    /// and only where that was begun before. Without threads, none is ever run.
+    pub(crate) fn spare(&self, job: impl FnOnce() + Send + 'static) {
+        if self.0.threads == 0 {
+            return;
+        }
+        let job: Job = Box::new(job);
+        let dropped = self.0.shared.queues.lock().offer(job, self.0.threads);
+        if let [None, None] = dropped {
+            self.0.shared.work.notify_one();
+        }
+    }
 }
 
 fn work(shared: &Shared) {
@@ -117,14 +156,12 @@ fn work(shared: &Shared) {
                 if queues.closed {
                     return;
                 }
-                if let Some(job) = queues
-                    .prompt
-                    .pop_front()
-                    .or_else(|| queues.usual.pop_front())
-                {
+                if let Some(job) = queues.next() {
                     break job;
                 }
+                queues.at_rest += 1;
                 shared.work.wait(&mut queues);
+                queues.at_rest -= 1;
             }
         };
         // Where panics unwind (not in a release), one job must not take the thread with it.
@@ -134,7 +171,18 @@ fn work(shared: &Shared) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
+
+    impl Cpu {
+        /// Waits until a spare job would be taken.
+        pub(crate) fn rest(&self) {
+            while self.0.shared.queues.lock().at_rest < self.0.threads {
+                thread::yield_now();
+            }
+        }
+    }
 
     #[tokio::test]
     async fn jobs_run_and_a_panic_takes_no_thread() {
@@ -144,5 +192,68 @@ mod tests {
             assert_eq!(panicked, None);
         }
         assert_eq!(cpu.run(Urgency::Prompt, || 1 + 1).await, Some(2));
+    }
+
+    #[test]
+    fn a_spare_job_comes_after_all_others_and_two_are_none() {
+        let (done, what) = mpsc::channel();
+        let job = |name: &'static str| -> Job {
+            let done = done.clone();
+            Box::new(move || done.send(name).unwrap())
+        };
+        let mut queues = Queues {
+            at_rest: 2,
+            ..Queues::default()
+        };
+        let taken = |dropped: [Option<Job>; 2]| 2 - dropped.iter().flatten().count();
+        assert_eq!(taken(queues.offer(job("first"), 2)), 2);
+        assert_eq!(taken(queues.offer(job("second"), 2)), 0);
+        assert!(queues.next().is_none());
+        assert_eq!(taken(queues.offer(job("third"), 2)), 2);
+        queues.usual.push_back(job("usual"));
+        queues.prompt.push_back(job("prompt"));
+        while let Some(job) = queues.next() {
+            job();
+        }
+        assert_eq!(
+            what.try_iter().collect::<Vec<_>>(),
+            ["prompt", "usual", "third"]
+        );
+    }
+
+    #[test]
+    fn a_spare_job_is_not_taken_while_anything_runs_or_waits() {
+        let job = || -> Job { Box::new(|| ()) };
+        let idle = || Queues {
+            at_rest: 2,
+            ..Queues::default()
+        };
+        let (mut running, mut prompt, mut usual) = (idle(), idle(), idle());
+        running.at_rest = 1;
+        prompt.prompt.push_back(job());
+        usual.usual.push_back(job());
+        for queues in [&mut running, &mut prompt, &mut usual] {
+            let [_, refused] = queues.offer(job(), 2);
+            assert!(refused.is_some() && queues.spare.is_none());
+        }
+    }
+
+    #[test]
+    fn an_idle_thread_does_a_spare_job() {
+        let cpu = Cpu::start().unwrap();
+        for _ in 0..64 {
+            cpu.rest();
+            let (done, is_done) = mpsc::channel();
+            cpu.spare(move || done.send(()).unwrap());
+            assert_eq!(is_done.recv(), Ok(()));
+        }
+    }
+
+    #[cfg(feature = "test-seams")]
+    #[test]
+    fn without_threads_no_spare_job_is_done() {
+        let (done, is_done) = mpsc::channel();
+        Cpu::inline().spare(move || done.send(()).unwrap());
+        assert!(is_done.recv().is_err());
     }
 }

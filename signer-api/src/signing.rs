@@ -9,6 +9,7 @@
 //! freeze holds for the next request. **Invariant:** kept by
 //! `tests::a_repeat_gets_its_bytes_from_the_cosigners_until_they_freeze_it`.
 
+mod anticipation;
 #[cfg_attr(
     not(feature = "test-seams"),
     expect(unreachable_pub, reason = "public for the simulation")

@@ -15,7 +15,8 @@ use divan::{Bencher, counter::ItemsCount};
 use duty::{Duty, ForkVersion, Permit, Root, SigningOrder, SigningRoot};
 use keyshare::{SecretKey, Split, split};
 use threshold::{
-    Combination, Commitments, Committee, PartialSignature, ShareIndex, combine_all, verify,
+    Anticipated, Combination, Commitments, Committee, PartialSignature, ShareIndex, combine_all,
+    verify,
 };
 
 fn main() {
@@ -35,6 +36,7 @@ impl Job {
             committee: &self.committee,
             root: self.root,
             partials: &self.partials,
+            anticipated: None,
         }
     }
 }
@@ -118,6 +120,27 @@ fn combine_together(bencher: Bencher, jobs: &[Job], count: usize) {
 fn combine_alone(bencher: Bencher) {
     let job = &THREE_OF_FOUR[0];
     bencher.bench(|| job.committee.combine(job.root, &job.partials).unwrap());
+}
+
+/// What can be done before there are partials.
+#[divan::bench]
+fn anticipate(bencher: Bencher) {
+    let job = &THREE_OF_FOUR[0];
+    bencher.bench(|| Anticipated::new(&job.committee, job.root));
+}
+
+/// What then is left to do.
+#[divan::bench]
+fn combine_alone_anticipated(bencher: Bencher) {
+    let job = &THREE_OF_FOUR[0];
+    let anticipated = Anticipated::new(&job.committee, job.root);
+    let jobs = [Combination {
+        anticipated: Some(&anticipated),
+        ..job.combination()
+    }];
+    bencher
+        .with_inputs(rand::random::<[u8; 32]>)
+        .bench_refs(|seed| combine_all(&jobs, seed));
 }
 
 #[divan::bench(args = [1, 8, 32, 64, 128])]

@@ -17,7 +17,7 @@ mod scalar;
 
 pub(crate) use g1::{G1, G1Sum};
 pub(crate) use g2::{CurvePoint, G2, G2Sum};
-pub(crate) use pairing::{HashedMessage, PairingProduct};
+pub(crate) use pairing::{HalfPairing, HashedMessage, PairingProduct};
 pub(crate) use scalar::{Multipliers, Scalar};
 
 /// Bits of a scalar: r < 2^255.

@@ -8,7 +8,7 @@ use crate::{
     Committee, InvalidCommitments, PartialSignature, ShareIndex, Signature,
     bls::{CurvePoint, G1, G2, G2Sum, HashedMessage, InvalidPoint, Scalar},
     lagrange::lagrange_at_zero,
-    together::{Combination, combine_each},
+    together::{Combination, combine},
 };
 
 /// A partial signature that its member's share made, over this root: evidence by move.
@@ -168,10 +168,11 @@ impl Committee {
             committee: self,
             root,
             partials,
+            anticipated: None,
         };
-        combine_each(&[job], None)
-            .pop()
-            .unwrap_or(Err(CombineError::Unexplained))
+        let mut combined = Err(CombineError::Unexplained);
+        combine(&[job], None, |_, result| combined = result);
+        combined
     }
 
     pub(crate) fn check_indices(

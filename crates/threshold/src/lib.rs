@@ -11,6 +11,7 @@
 //! `BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_` (draft-irtf-cfrg-bls-signature-05), shares by
 //! Shamir over the scalar field, commitments by Feldman.
 
+mod anticipated;
 mod batch;
 mod bls;
 mod combine;
@@ -22,6 +23,7 @@ pub mod round;
 mod size;
 mod together;
 
+pub use anticipated::Anticipated;
 pub use bls::InvalidPoint;
 pub use combine::{BadPartial, BadSignature, CombineError, VerifiedPartial, verify};
 pub use commitments::{Commitments, InvalidCommitments};
@@ -30,7 +32,7 @@ pub use lagrange::scale;
 pub use primitives::{InvalidShareIndex, PartialSignature, PublicShare, ShareIndex, Signature};
 pub use round::Ballot;
 pub use size::{CommitteeSize, InvalidCommitteeSize, UnsafeCommittee};
-pub use together::{Combination, combine_all};
+pub use together::{Combination, combine_all, combine_each};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Combining and blaming, against values that py_ecc and Python's integers gave, which share no
 //! code with `blst`; in the modules, against plain `blst` with shares made for the purpose.
 
+mod anticipation;
 mod batches;
 mod dealer;
 mod encodings;

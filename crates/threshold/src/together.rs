@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use duty::SigningRoot;
 
 use crate::{
-    BadPartial, CombineError, Committee, PartialSignature, ShareIndex, Signature,
+    Anticipated, BadPartial, CombineError, Committee, PartialSignature, ShareIndex, Signature,
     batch::{Statement, judge},
     bls::{CurvePoint, G2, G2Sum, HashedMessage, Multipliers},
 };
@@ -19,7 +19,22 @@ pub struct Combination<'a> {
     pub root: SigningRoot,
     /// At least t; the first t are combined.
     pub partials: &'a [(ShareIndex, PartialSignature)],
+    /// What was computed of the verification before the partials were there: this job, verified by
+    /// itself, costs so much less. No result depends on it.
+    pub anticipated: Option<&'a Anticipated>,
 }
+
+impl Combination<'_> {
+    fn anticipated(&self) -> Option<&Anticipated> {
+        let given = self.anticipated;
+        given.filter(|anticipated| anticipated.fits(self.committee, self.root))
+    }
+}
+
+/// A job, and where it stood among all.
+type Open<'a> = (usize, &'a Combination<'a>);
+
+type Combined = Result<Signature, CombineError>;
 
 /// Combines each of `jobs` as [`Committee::combine`] does, in their order, but verifies the results
 /// together: that costs a fraction of verifying each, most of all where many have the same root.
@@ -28,70 +43,95 @@ pub struct Combination<'a> {
 /// `seed` are 32 bytes from the operating system's randomness: secret, and new for each call. With
 /// a seed that is known or repeated, members can give bad partials whose errors cancel in a batch.
 #[must_use]
-pub fn combine_all(
+pub fn combine_all(jobs: &[Combination<'_>], seed: &[u8; 32]) -> Vec<Combined> {
+    let mut results = vec![Err(CombineError::Unexplained); jobs.len()];
+    combine_each(jobs, seed, |position, result| {
+        if let Some(place) = results.get_mut(position) {
+            *place = result;
+        }
+    });
+    results
+}
+
+/// As [`combine_all`], but `answer` is given each job's position and result, once, as soon as it is
+/// known: the signatures before it is found out who spoiled the others.
+pub fn combine_each(
     jobs: &[Combination<'_>],
     seed: &[u8; 32],
-) -> Vec<Result<Signature, CombineError>> {
-    combine_each(jobs, Some(Multipliers::new(seed)))
+    answer: impl FnMut(usize, Combined),
+) {
+    combine(jobs, Some(Multipliers::new(seed)), answer);
 }
 
 /// Without multipliers, every signature and every partial is verified by itself.
-pub(crate) fn combine_each(
+pub(crate) fn combine(
     jobs: &[Combination<'_>],
     mut multipliers: Option<Multipliers>,
-) -> Vec<Result<Signature, CombineError>> {
-    let checked = jobs
-        .iter()
-        .map(|job| job.committee.check_indices(job.partials));
-    let mut results: Vec<Option<Result<Signature, CombineError>>> =
-        checked.map(|checked| checked.err().map(Err)).collect();
-
+    mut answer: impl FnMut(usize, Combined),
+) {
+    let mut open: Vec<Open<'_>> = Vec::with_capacity(jobs.len());
+    for (position, job) in jobs.iter().enumerate() {
+        match job.committee.check_indices(job.partials) {
+            Ok(()) => open.push((position, job)),
+            Err(error) => answer(position, Err(error)),
+        }
+    }
     let mut messages = Messages::default();
-    let mut claims: Vec<(usize, Statement)> = Vec::with_capacity(jobs.len());
-    for (position, (job, signature)) in jobs.iter().zip(combined(jobs, &results)).enumerate() {
+    let signed = signed(&open, &mut messages, multipliers.as_mut());
+    let mut failed = Vec::new();
+    for ((position, job), signature) in open.into_iter().zip(signed) {
+        match signature {
+            Some(signature) => answer(position, Ok(Signature(signature.compress()))),
+            None => failed.push((position, job)),
+        }
+    }
+    let blames = blame(&failed, &mut messages, multipliers.as_mut());
+    for ((position, _), error) in failed.iter().zip(blames) {
+        answer(*position, Err(error));
+    }
+}
+
+/// Each job's signature, verified, if it has one.
+fn signed(
+    open: &[Open<'_>],
+    messages: &mut Messages,
+    multipliers: Option<&mut Multipliers>,
+) -> Vec<Option<G2>> {
+    let mut signed = vec![None; open.len()];
+    let mut claims: Vec<(usize, Statement)> = Vec::with_capacity(open.len());
+    for (place, ((_, job), signature)) in open.iter().zip(combined(open)).enumerate() {
         if let Some(signature) = signature {
             let key = *job.committee.group_point();
-            let message = messages.position(job.root);
+            let message = messages.position(job);
             let statement = Statement {
                 key,
                 message,
                 signature,
             };
-            claims.push((position, statement));
+            claims.push((place, statement));
         }
     }
     claims.sort_by_key(|(_, statement)| statement.message);
     let statements: Vec<Statement> = claims.iter().map(|(_, statement)| *statement).collect();
-    let verdicts = judge(&statements, &messages.hashed, multipliers.as_mut());
-    for ((position, statement), holds) in claims.iter().zip(verdicts) {
-        if holds && let Some(result) = results.get_mut(*position) {
-            *result = Some(Ok(Signature(statement.signature.compress())));
+    let verdicts = match (open, statements.as_slice()) {
+        ([(_, job)], [statement]) if let Some(anticipated) = job.anticipated() => {
+            vec![anticipated.is_signed_by(&statement.signature)]
+        }
+        _ => judge(&statements, &messages.hashed, multipliers),
+    };
+    for ((place, statement), holds) in claims.iter().zip(verdicts) {
+        if holds && let Some(signature) = signed.get_mut(*place) {
+            *signature = Some(statement.signature);
         }
     }
-
-    let failed = jobs.iter().enumerate().zip(&results);
-    let failed = failed.filter_map(|(job, result)| result.is_none().then_some(job));
-    let failed: Vec<(usize, &Combination<'_>)> = failed.collect();
-    let mut blames = blame(&failed, &mut messages, multipliers.as_mut()).into_iter();
-    let answered = results.into_iter();
-    let answered = answered.map(|result| result.or_else(|| blames.next().map(Err)));
-    answered
-        .map(|result| result.unwrap_or(Err(CombineError::Unexplained)))
-        .collect()
+    signed
 }
 
-/// Each job's signature if it has one, not verified but for the subgroup; none for those that have
-/// their result.
-fn combined(
-    jobs: &[Combination<'_>],
-    results: &[Option<Result<Signature, CombineError>>],
-) -> Vec<Option<G2>> {
-    let sums = jobs.iter().zip(results).map(|(job, result)| match result {
-        None => job
-            .committee
-            .weighted_sum(job.partials)
-            .unwrap_or(G2Sum::INFINITY),
-        Some(_) => G2Sum::INFINITY,
+/// Each job's signature if it has one, not verified but for the subgroup.
+fn combined(open: &[Open<'_>]) -> Vec<Option<G2>> {
+    let sums = open.iter().map(|(_, job)| {
+        let sum = job.committee.weighted_sum(job.partials);
+        sum.unwrap_or(G2Sum::INFINITY)
     });
     G2Sum::normalise_all(&sums.collect::<Vec<_>>())
         .into_iter()
@@ -101,7 +141,7 @@ fn combined(
 
 /// Whose partials are bad, for each of the failed jobs.
 fn blame(
-    failed: &[(usize, &Combination<'_>)],
+    failed: &[Open<'_>],
     messages: &mut Messages,
     mut multipliers: Option<&mut Multipliers>,
 ) -> Vec<CombineError> {
@@ -109,7 +149,7 @@ fn blame(
     let mut unknown = BTreeMap::new();
     let mut claims: Vec<((usize, ShareIndex), Statement)> = Vec::new();
     for (position, job) in failed {
-        let message = messages.position(job.root);
+        let message = messages.position(job);
         for (index, partial) in job.partials {
             match job.committee.statement(*index, partial) {
                 Ok((key, signature)) => {
@@ -143,7 +183,7 @@ fn blame(
     }
     let named = claims.iter().zip(verdicts).filter(|(_, holds)| !holds);
     bad.extend(named.map(|((whose, _), _)| *whose));
-    let error = |(position, job): &(usize, &Combination<'_>)| {
+    let error = |(position, job): &Open<'_>| {
         let indices = job.partials.iter().map(|(index, _)| *index);
         let named: Vec<ShareIndex> = indices
             .filter(|index| bad.contains(&(*position, *index)))
@@ -165,9 +205,11 @@ struct Messages {
 }
 
 impl Messages {
-    fn position(&mut self, root: SigningRoot) -> usize {
-        *self.positions.entry(root).or_insert_with(|| {
-            self.hashed.push(HashedMessage::new(root.as_bytes()));
+    fn position(&mut self, job: &Combination<'_>) -> usize {
+        *self.positions.entry(job.root).or_insert_with(|| {
+            let anticipated = job.anticipated().map(Anticipated::message);
+            let hashed = anticipated.unwrap_or_else(|| HashedMessage::new(job.root.as_bytes()));
+            self.hashed.push(hashed);
             self.hashed.len() - 1
         })
     }

@@ -2,15 +2,24 @@
 
 use duty::SigningRoot;
 use threshold::{
-    BadPartial, Combination, CombineError, Committee, PartialSignature, ShareIndex, Signature,
-    combine_all,
+    Anticipated, BadPartial, Combination, CombineError, Committee, PartialSignature, ShareIndex,
+    Signature, combine_each,
 };
 
 /// Combining and verifying; the simulation remembers what it has computed before.
 pub trait Arithmetic: Send + Sync + 'static {
-    /// As [`combine_all`].
-    fn combine(&self, jobs: &[Combination<'_>]) -> Vec<Result<Signature, CombineError>> {
-        combine_all(jobs, &rand::random())
+    /// What needs no partials of combining them.
+    fn anticipate(&self, committee: &Committee, root: SigningRoot) -> Anticipated {
+        Anticipated::new(committee, root)
+    }
+
+    /// As [`combine_each`].
+    fn combine(
+        &self,
+        jobs: &[Combination<'_>],
+        answer: &mut dyn FnMut(usize, Result<Signature, CombineError>),
+    ) {
+        combine_each(jobs, &rand::random(), answer);
     }
 
     /// Whether a partial is the member's over this root.

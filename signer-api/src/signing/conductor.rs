@@ -15,7 +15,7 @@ use threshold::{
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use wire::batches::Item;
 
-use super::{Outcome, Shared};
+use super::{Outcome, Shared, combiner::Expected};
 use crate::{
     cosigners::{Ask, Events, Misdeed, Teller},
     cpu::Urgency,
@@ -51,13 +51,15 @@ pub(super) async fn conduct(
     };
     let mut happening = Events::new();
     let clock = pin!(sleep_until(deadline));
+    let urgency = if order.duty.kind().is_for_proposal() {
+        Urgency::Prompt
+    } else {
+        Urgency::Usual
+    };
+    let combiner = &shared.combiner;
     let mut conductor = Conductor {
         shared,
-        urgency: if order.duty.kind().is_for_proposal() {
-            Urgency::Prompt
-        } else {
-            Urgency::Usual
-        },
+        expected: combiner.expect(urgency, Arc::clone(validator), root),
         order,
         root,
         validator,
@@ -86,6 +88,7 @@ pub(super) async fn conduct(
                 }
             }
         }
+        conductor.expected.anticipate();
         let event = match told {
             Some(event) => event,
             None => conductor.next(&mut happening).await,
@@ -103,7 +106,7 @@ enum Next {
 
 struct Conductor<'a> {
     shared: &'a Arc<Shared>,
-    urgency: Urgency,
+    expected: Expected,
     order: SigningOrder,
     root: SigningRoot,
     validator: &'a Arc<Validator>,
@@ -222,11 +225,8 @@ impl Conductor<'_> {
         if let Some(asked) = self.asked_to_sign {
             self.shared.metrics.stage(Stage::Sign, began - asked);
         }
-        let validator = Arc::clone(self.validator);
-        let combiner = &self.shared.combiner;
-        let combined = combiner.combine(self.urgency, validator, self.root, partials);
         // What still waits for a thread by then is dropped, not done.
-        let combined = timeout_at(self.deadline, combined).await;
+        let combined = timeout_at(self.deadline, self.expected.combine(partials)).await;
         self.shared.metrics.stage(Stage::Combine, began.elapsed());
         let Ok(combined): Result<Option<Result<Signature, CombineError>>, _> = combined else {
             return Next::Refused(super::out_of_time());

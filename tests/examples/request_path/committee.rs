@@ -236,10 +236,16 @@ impl Transport for Known {
 struct Remembered(Arc<Answers>);
 
 impl Arithmetic for Remembered {
-    fn combine(&self, jobs: &[Combination<'_>]) -> Vec<Result<Signature, CombineError>> {
+    fn combine(
+        &self,
+        jobs: &[Combination<'_>],
+        answer: &mut dyn FnMut(usize, Result<Signature, CombineError>),
+    ) {
         let combined = self.0.combined.lock();
-        let of = |job: &Combination<'_>| combined[&(job.committee.group_key(), job.root)];
-        jobs.iter().map(|job| Ok(of(job))).collect()
+        for (position, job) in jobs.iter().enumerate() {
+            let signature = combined[&(job.committee.group_key(), job.root)];
+            answer(position, Ok(signature));
+        }
     }
 
     fn holds(&self, _: &Committee, _: ShareIndex, _: SigningRoot, _: &PartialSignature) -> bool {

@@ -218,6 +218,7 @@ impl Path {
             committee: &family.committee,
             root: request.root,
             partials,
+            anticipated: None,
         });
         // Always the same, so that the counts are.
         let signatures = stages::combine(&jobs.collect::<Vec<_>>(), &[7; 32]);

@@ -85,8 +85,14 @@ impl Family {
 pub(super) struct Remembered;
 
 impl Arithmetic for Remembered {
-    fn combine(&self, jobs: &[Combination<'_>]) -> Vec<Result<Signature, CombineError>> {
-        jobs.iter().map(remembered).collect()
+    fn combine(
+        &self,
+        jobs: &[Combination<'_>],
+        answer: &mut dyn FnMut(usize, Result<Signature, CombineError>),
+    ) {
+        for (position, job) in jobs.iter().enumerate() {
+            answer(position, remembered(job));
+        }
     }
 }
 

@@ -36,6 +36,26 @@ impl HashedMessage {
     pub(crate) fn is_signed_by(&self, key: &G1, signature: &G2) -> bool {
         PairingProduct::of(&[(*key, *self)], Some(signature)).is_one()
     }
+
+    /// The part of [`HashedMessage::is_signed_by`] that needs no signature.
+    pub(crate) fn paired_with(&self, key: &G1) -> HalfPairing {
+        HalfPairing(blst_fp12::miller_loop(&self.0, &key.0))
+    }
+}
+
+/// The Miller loop of e(key, H(m)), to which the final exponentiation is still to come.
+#[derive(Debug, Clone)]
+pub(crate) struct HalfPairing(blst_fp12);
+
+impl HalfPairing {
+    /// Whether e(key, H(m)) = e(g1, signature): one Miller loop, and one final exponentiation of
+    /// both.
+    pub(crate) fn is_signed_by(&self, signature: &G2) -> bool {
+        // SAFETY: a constant of the library.
+        let generator = unsafe { blst::BLS12_381_G1 };
+        let other = blst_fp12::miller_loop(&signature.0, &generator);
+        blst_fp12::finalverify(&self.0, &other)
+    }
 }
 
 /// Π e(key, H(m)) / e(g1, signature): 1 if the signature is that of the keys over their messages.

@@ -45,18 +45,19 @@ fn batch(size: usize, roots: usize) -> Batch {
 }
 
 impl Batch {
-    fn combine(&self, seed: [u8; 32]) -> Vec<Result<Signature, CombineError>> {
+    fn jobs(&self) -> Vec<Combination<'_>> {
         let jobs = self.jobs.iter().map(|(key, root, partials)| Combination {
             committee: &self.dealt[*key].committee,
             root: *root,
             partials,
+            anticipated: None,
         });
-        combine_all(&jobs.collect::<Vec<_>>(), &seed)
+        jobs.collect()
     }
 
     /// Every job has its signature but those named, which fail like this.
     fn check(&self, errors: &[(usize, CombineError)]) {
-        let results = self.combine(SEED);
+        let results = combine_all(&self.jobs(), &SEED);
         assert_eq!(results.len(), self.jobs.len());
         let mut expected = std::collections::BTreeMap::new();
         for (position, result) in results.into_iter().enumerate() {
@@ -160,6 +161,7 @@ fn liars_whose_errors_cancel_in_the_sum_of_the_batch_are_caught() {
         committee: &dealt[i].committee,
         root,
         partials: &partials[i],
+        anticipated: None,
     });
     for seed in [[0; 32], SEED, [0xff; 32]] {
         let blamed = Err(CombineError::Blame(vec![index(1)]));
@@ -177,6 +179,7 @@ fn errors_outside_the_subgroup_which_no_pairing_sees_are_caught() {
         committee: &good,
         root: root(),
         partials,
+        anticipated: None,
     });
     let signature = Ok(SIGNATURE.parse().unwrap());
     let blamed = Err(CombineError::Blame(vec![index(1)]));
@@ -184,4 +187,19 @@ fn errors_outside_the_subgroup_which_no_pairing_sees_are_caught() {
         combine_all(&jobs, &SEED),
         [signature.clone(), blamed, signature]
     );
+}
+
+#[test]
+fn each_job_is_answered_once_and_the_signatures_before_the_blames() {
+    let mut batch = batch(9, 2);
+    let bad = [0, 3, 4].map(|position| batch.spoil(position).0);
+    let mut answered = Vec::new();
+    combine_each(&batch.jobs(), &SEED, |position, result| {
+        answered.push((position, result.is_ok()));
+    });
+    let (good, blamed) = answered.split_at(6);
+    assert!(good.iter().all(|(_, is_good)| *is_good));
+    assert_eq!(blamed, bad.map(|position| (position, false)));
+    let positions: BTreeSet<usize> = answered.iter().map(|(position, _)| *position).collect();
+    assert_eq!(positions, (0..9).collect());
 }

@@ -124,6 +124,7 @@ fn check(
         committee,
         root: ROOT,
         partials,
+        anticipated: None,
     };
     let jobs = [job(honest), job(&partials), job(&partials[1..])];
     let good = Ok(dealt.signature(ROOT));

@@ -51,6 +51,7 @@ fn check_all_subsets(dealt: &Dealt) {
             committee,
             root: ROOT,
             partials,
+            anticipated: None,
         })
         .collect();
     let expected = dealt.signature(ROOT);
