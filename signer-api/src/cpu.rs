@@ -34,10 +34,15 @@ impl Queues {
         first.or_else(|| self.spare.take())
     }
 
-    /// Takes a spare job if all of so many threads are at rest; what is not taken, and what is given
-    /// up for it, comes back.
+    /// Whether all of so many threads are at rest, and leave nothing waiting but a spare job.
+    fn is_idle(&self, threads: usize) -> bool {
+        self.at_rest == threads && self.prompt.is_empty() && self.usual.is_empty()
+    }
+
+    /// Takes a spare job if nothing runs or waits; what is not taken, and what is given up for it,
+    /// comes back.
     fn offer(&mut self, job: Job, threads: usize) -> [Option<Job>; 2] {
-        let is_idle = self.at_rest == threads && self.prompt.is_empty() && self.usual.is_empty();
+        let is_idle = self.is_idle(threads);
         match self.spare.take() {
             None if is_idle => {
                 self.spare = Some(job);
@@ -178,7 +183,7 @@ mod tests {
     impl Cpu {
         /// Waits until a spare job would be taken.
         pub(crate) fn rest(&self) {
-            while self.0.shared.queues.lock().at_rest < self.0.threads {
+            while !self.0.shared.queues.lock().is_idle(self.0.threads) {
                 thread::yield_now();
             }
         }
