@@ -170,18 +170,18 @@ pub const BUGS: &[Bug] = &[
         edits: &[
             (
                 MACHINE,
-                "if self.holding().len() >= self.terms.threshold {\n            return self.combine",
+                "if self.holding().count() >= self.terms.threshold {\n            return self.combine",
                 "let held = match BUG {
             true => self.members.iter().filter(|m| m.partial.is_some()).count(),
-            false => self.holding().len(),
+            false => self.holding().count(),
         };
         if held >= self.terms.threshold {
             return self.combine",
             ),
             (
                 MACHINE,
-                "holding.filter(|(_, member)| indices.insert(member.index));",
-                "holding.filter(|(_, member)| indices.insert(member.index) || BUG);",
+                "holding.filter(|(_, member)| seats.insert(member.seat));",
+                "holding.filter(|(_, member)| seats.insert(member.seat) || BUG);",
             ),
         ],
     },
