@@ -16,7 +16,6 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 use parking_lot::Mutex;
-use serde::Serialize;
 use threshold::round::{Failure, FailureReason, Refusal, RefusalReason, Verdict};
 use tracing::warn;
 
@@ -280,16 +279,14 @@ impl Lines {
     }
 }
 
-/// The body of what is no signature.
-#[derive(Serialize)]
-struct Problem<'a> {
-    code: u16,
-    error: &'a str,
-    message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_id: Option<String>,
+/// A text as JSON. Most have nothing to escape, and under overload this is a good part of the work.
+fn quoted(text: &str) -> String {
+    let is_plain = |byte: u8| !matches!(byte, b'"' | b'\\' | 0..0x20);
+    if text.bytes().all(is_plain) {
+        return ["\"", text, "\""].concat();
+    }
+    // Text always becomes JSON.
+    serde_json::to_string(text).unwrap_or_default()
 }
 
 impl IntoResponse for Refused {
@@ -302,19 +299,24 @@ impl IntoResponse for Refused {
             retry_soon,
         } = self;
         let request_id = reason.map(|reason| {
-            let id = format!("{:016x}", rand::random::<u64>());
+            let id = const_hex::encode(rand::random::<[u8; 8]>());
             log(&id, reason, &detail);
             id
         });
-        let body = Problem {
-            code: status.as_u16(),
-            error: &message,
-            message: &message,
-            reason,
-            request_id,
-        };
-        // Text and numbers always become JSON.
-        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let text = quoted(&message);
+        let mut body = String::with_capacity(128 + 2 * text.len());
+        for part in [r#"{"code":"#, status.as_str(), r#","error":"#, &text] {
+            body.push_str(part);
+        }
+        for part in [r#","message":"#, &text] {
+            body.push_str(part);
+        }
+        if let (Some(reason), Some(id)) = (reason, &request_id) {
+            for part in [r#","reason":""#, reason, r#"","request_id":""#, id, r#"""#] {
+                body.push_str(part);
+            }
+        }
+        body.push('}');
         let mut response = reply(status, JSON, body);
         if retry_soon {
             response
@@ -327,7 +329,33 @@ impl IntoResponse for Refused {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[tokio::test]
+    async fn bodies_are_the_json_of_their_members() {
+        let told = "\"a\\b\u{1}\u{7f}é\n";
+        for (refused, reason) in [
+            (Refused::new(StatusCode::BAD_REQUEST, told), None),
+            (Refused::unknown_validator(), None),
+            (Refused::from(Turned::Overloaded), Some("overloaded")),
+            (Refused::unanswered(told.to_owned()), Some("unreachable")),
+        ] {
+            let (status, message) = (refused.status().as_u16(), refused.message.clone());
+            let body = refused.into_response().into_body();
+            let body = axum::body::to_bytes(body, 1_000).await.unwrap();
+            let said: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            let mut expected = json!({"code": status, "message": message, "error": message});
+            if let Some(reason) = reason {
+                let id = said["request_id"].as_str().unwrap();
+                assert_eq!(id.len(), 16);
+                expected["reason"] = reason.into();
+                expected["request_id"] = id.into();
+            }
+            assert_eq!(body, expected.to_string());
+        }
+    }
 
     #[test]
     fn a_flood_of_refusals_is_no_flood_of_lines() {

@@ -38,7 +38,8 @@ use crate::{
     signing::Signing,
     validators::Validators,
 };
-use guard::{Front, accepts, collapse_slashes};
+pub(crate) use guard::Front;
+use guard::{accepts, collapse_slashes};
 
 /// Settings that are taken over while the process runs.
 pub(crate) struct Live {
@@ -80,7 +81,7 @@ impl App {
 }
 
 /// The routes.
-pub(crate) fn router(app: Arc<App>) -> Router {
+pub(crate) fn router(app: Arc<App>) -> Front {
     let routes = Router::new()
         .route("/api/v1/eth2/sign/{identifier}", post(sign::sign))
         .route("/api/v1/eth2/publicKeys", get(public_keys))
@@ -97,7 +98,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     // A path is rewritten before it is routed.
     let collapse: fn(Request) -> Request = collapse_slashes;
     let routes = MapRequest::new(routes, collapse);
-    Router::new().fallback_service(Front { app, routes })
+    Front { app, routes }
 }
 
 async fn unknown_path() -> Refused {

@@ -37,7 +37,7 @@ pub(super) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
 /// deadline they are a burst, and under overload what is refused must cost little. Everything else,
 /// also what only looks like one, is routed.
 #[derive(Clone)]
-pub(super) struct Front {
+pub(crate) struct Front {
     pub(super) app: Arc<App>,
     pub(super) routes: MapRequest<Router, fn(Request) -> Request>,
 }

@@ -139,7 +139,7 @@ pub struct Posted {
 /// What the types of the bodies are.
 #[inline(never)]
 pub fn kind(posted: &[Posted]) -> Vec<RequestKind> {
-    let kinds = posted.iter().map(|it| web3signer::kind_of(&it.body));
+    let kinds = posted.iter().map(|it| web3signer::likely_kind(&it.body));
     kinds.collect::<Option<_>>().unwrap()
 }
 

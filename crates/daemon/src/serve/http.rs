@@ -1,4 +1,4 @@
-//! An axum router on a listener: HTTP/1.1, and HTTP/2 where TLS agreed on it.
+//! A router on a listener: HTTP/1.1, and HTTP/2 where TLS agreed on it.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -6,7 +6,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse, Response};
@@ -108,6 +107,25 @@ impl Drain {
 /// How often an HTTP/2 peer is asked whether it is still there, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(20);
 
+/// A router: axum's, or what stands before one.
+pub trait Routes:
+    Service<Request<Body>, Response = Response, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Routes for S where
+    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 /// Serves `router` on `listener` until `shutdown` ends, which says how to end: it stops listening,
 /// takes over those who had connected by then, answers what is under way and what idle connections
 /// ask in their last moments, responses saying `Connection: close`, refuses what takes too long, and
@@ -116,7 +134,7 @@ const PING: Duration = Duration::from_secs(20);
 /// Handlers find the [`Peer`] as `axum::extract::ConnectInfo<Peer>`.
 pub async fn http(
     listener: Listener,
-    router: Router,
+    router: impl Routes,
     limits: HttpLimits,
     shutdown: impl Future<Output = Drain> + Send,
 ) {
@@ -164,13 +182,13 @@ pub async fn http(
 }
 
 /// What is left when the listener has closed.
-struct End {
-    server: Arc<Server>,
+struct End<S> {
+    server: Arc<Server<S>>,
     incoming: Connections,
     connections: JoinSet<()>,
 }
 
-impl End {
+impl<S: Routes> End<S> {
     /// Takes over those who had connected, and waits for all to be done.
     async fn reached(&mut self) {
         while let Some(next) = self.incoming.next().await {
@@ -202,16 +220,16 @@ impl Phase {
     }
 }
 
-struct Server {
-    router: Router,
+struct Server<S> {
+    router: S,
     limits: HttpLimits,
     phase: watch::Receiver<Phase>,
     http1: Builder<TokioExecutor>,
     http2: Builder<TokioExecutor>,
 }
 
-impl Server {
-    fn new(router: Router, limits: HttpLimits, phase: watch::Receiver<Phase>) -> Self {
+impl<S: Routes> Server<S> {
+    fn new(router: S, limits: HttpLimits, phase: watch::Receiver<Phase>) -> Self {
         let mut http1 = Builder::new(TokioExecutor::new());
         // hyper starts this clock when a connection becomes idle, not with a head's first byte.
         http1
@@ -303,15 +321,15 @@ async fn too_late(mut phase: watch::Receiver<Phase>) -> Response {
 }
 
 /// The router as hyper calls it for one connection.
-struct Requests {
-    router: Router,
+struct Requests<S> {
+    router: S,
     peer: Peer,
     activity: Activity,
     body: Duration,
     phase: watch::Receiver<Phase>,
 }
 
-impl hyper::service::Service<Request<Incoming>> for Requests {
+impl<S: Routes> hyper::service::Service<Request<Incoming>> for Requests<S> {
     type Response = Response;
     type Error = Infallible;
     type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;

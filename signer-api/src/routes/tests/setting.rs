@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::{Router, body::Body, response::Response};
+use axum::{body::Body, response::Response};
 use daemon::network::Network;
 use http::{Method, Request, header};
 use serde_json::Value;
 use tower::ServiceExt;
 
 use crate::{
-    routes::{App, router},
+    routes::{App, Front, router},
     testing::{Peers, eventually},
 };
 
@@ -20,7 +20,7 @@ const FORK_INFO: &str = r#""fork_info":{"fork":{"previous_version":"0x05000000",
 pub(super) struct Setting {
     pub(super) peers: Peers,
     pub(super) app: Arc<App>,
-    pub(super) router: Router,
+    pub(super) router: Front,
     pub(super) registry: daemon::metrics::Registry,
 }
 
