@@ -3,6 +3,8 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=proto/cosigner.proto");
     let files = protox::compile(["proto/cosigner.proto"], ["proto"])?;
-    tonic_prost_build::configure().compile_fds(files)?;
+    tonic_prost_build::configure()
+        .codec_path("crate::codec::WholeCodec")
+        .compile_fds(files)?;
     Ok(())
 }

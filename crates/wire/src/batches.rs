@@ -14,9 +14,8 @@ use tonic::{
     codec::{Codec, EncodeBuf, Encoder},
     codegen::{Body, StdError, http::uri::PathAndQuery},
 };
-use tonic_prost::ProstDecoder;
 
-use crate::{ballot_to_proto, order_to_proto, proto};
+use crate::{ballot_to_proto, codec::WholeDecoder, order_to_proto, proto};
 
 /// An item of a batch as it travels: a `PromiseItem` and a `SignItem` are the same bytes, which
 /// clones share.
@@ -164,14 +163,14 @@ impl<R: Message + Default + Send + Sync + 'static> Codec for Batches<R> {
     type Encode = Batch;
     type Decode = R;
     type Encoder = BatchEncoder;
-    type Decoder = ProstDecoder<R>;
+    type Decoder = WholeDecoder<R>;
 
     fn encoder(&mut self) -> BatchEncoder {
         BatchEncoder
     }
 
-    fn decoder(&mut self) -> ProstDecoder<R> {
-        ProstDecoder::default()
+    fn decoder(&mut self) -> WholeDecoder<R> {
+        WholeDecoder::default()
     }
 }
 
@@ -182,9 +181,7 @@ impl Encoder for BatchEncoder {
     type Error = Status;
 
     fn encode(&mut self, batch: Batch, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        // Else the buffer grows piece by piece, and is copied each time.
-        to.reserve(batch.encoded_len());
-        batch.encode(to);
+        to.put_slice(&batch.to_bytes());
         Ok(())
     }
 }

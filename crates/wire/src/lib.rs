@@ -5,6 +5,7 @@
 //! a domain value survives the way there and back. It decides nothing.
 
 pub mod batches;
+pub mod codec;
 mod orders;
 mod partials;
 mod reports;
