@@ -2,10 +2,10 @@
 //! the rounds by which a coordinator gets enough of them.
 //!
 //! This crate is pure: no I/O, no clock, no randomness, no secret but the seed of a batch. It
-//! promises that a [`Signature`] that [`Committee::combine`] or [`combine_all`] returns is valid for
-//! the root under the committee's group key (of the latter: but for one chance in 2^64), that a
-//! partial that spoils a combination is blamed on its member, and that a committee in which two
-//! conflicting messages could both be signed (2t ≤ n) does not exist.
+//! promises that a [`Signature`] that [`Committee::combine`], [`combine_all`] or [`combine_each`]
+//! gives is valid for the root under the committee's group key (of the last two: but for one chance
+//! in 2^64), that a partial that spoils a combination is blamed on its member, and that a committee
+//! in which two conflicting messages could both be signed (2t ≤ n) does not exist.
 //!
 //! The scheme is that of consensus clients: public keys in G1, signatures in G2, ciphersuite
 //! `BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_` (draft-irtf-cfrg-bls-signature-05), shares by
