@@ -184,7 +184,13 @@ impl Round {
         // A member is asked directly only once at a time, so that any failure is the present one.
         let current = round == self.round || self.terms.mode == Mode::Direct;
         match self.able(peer) {
-            Some(member) if current => member.stage = Stage::Failed(failure),
+            Some(member) if current => {
+                // Silence says less than what kept it from signing before.
+                let is_silent = failure.reason == FailureReason::TimedOut;
+                let before = member.before.filter(|_| is_silent);
+                let reason = before.unwrap_or(failure.reason);
+                member.stage = Stage::Failed(Failure { reason, ..failure });
+            }
             Some(member) if matches!(member.stage, Stage::PromiseAsked { .. }) => {
                 member.before = Some(failure.reason);
             }

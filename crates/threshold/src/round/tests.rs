@@ -468,6 +468,17 @@ fn a_retry_that_comes_with_the_deadline_changes_no_reason() {
 }
 
 #[test]
+fn who_is_asked_again_too_late_is_kept_by_what_kept_it_before() {
+    let mut bench = open(Mode::Direct, 2, 2);
+    bench.fail(1_100, 0, 0, FailureReason::Unreachable);
+    assert_eq!(bench.retry().len(), 1);
+    bench.tell(1_195, Event::Retry);
+    bench.fail(1_195, 0, 1, FailureReason::TimedOut);
+    bench.tell(DEADLINE, Event::Woken);
+    assert_eq!(bench.unavailable(), Some(FailureReason::Unreachable));
+}
+
+#[test]
 fn of_a_committee_half_known_the_known_half_is_heard() {
     // Two of three are known, and both signed another message.
     let mut bench = open_claims(Mode::Promised, 2, 3, &[1, 2]);
