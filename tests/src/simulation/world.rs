@@ -224,8 +224,16 @@ impl World {
     pub(super) fn end_member(&self, member: usize) {
         self.note("ends", member);
         self.counts.lock().ends += 1;
+        self.replace_life(member, None);
+    }
+
+    /// What runs in a member's place ends; what is about to run there, if anything, is another life.
+    pub(super) fn replace_life(&self, member: usize, next: Option<&Arc<Life>>) {
         let mut seat = self.seats[member].lock();
         seat.life.end();
+        if let Some(next) = next {
+            seat.life = Arc::clone(next);
+        }
         seat.calls.drain(..).for_each(|call| call.abort());
         // Its last handle of the service must not be dropped under the lock.
         let gone = seat.endpoint.take();
