@@ -66,12 +66,14 @@ impl Service {
         // A batch that goes with others' waits as they do.
         let urgency = kinds.map(urgency).max().unwrap_or(Urgency::Bulk);
         let is_early = scaled && first == Some(true) && accepted.len() <= PREPARED_MAX;
-        let expected = accepted.iter().map(|(accepted, _)| {
-            let accepted = accepted.as_ref().ok()?;
-            Some((accepted.order.validator, accepted.root))
-        });
-        let expected: Option<Vec<_>> = expected.collect();
-        let prepared = self.prepare(urgency, expected.filter(|_| is_early));
+        let expected = || {
+            let expected = accepted.iter().map(|(accepted, _)| {
+                let accepted = accepted.as_ref().ok()?;
+                Some((accepted.order.validator, accepted.root))
+            });
+            expected.collect::<Option<Vec<_>>>()
+        };
+        let prepared = self.prepare(urgency, is_early.then(expected).flatten());
         let started = Instant::now();
         let permitted = async {
             let items = join_all(accepted.into_iter().map(|(accepted, ballot)| async move {
