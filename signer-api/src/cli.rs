@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -41,6 +42,9 @@ use crate::{
 
 /// The exit code for a command line or a configuration that cannot be used.
 const UNUSABLE: u8 = 2;
+
+/// How long what is still under way behind the drain may take to end.
+const END_WITHIN: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "Examples:
   signer-api run --config /etc/countersign/signer-api.toml
@@ -145,8 +149,10 @@ fn serve_until_stopped(path: &std::path::Path, stop_with_stdin: bool) -> Result<
         };
         serve(config, watched, stop).await
     });
-    // Requests were drained; what still runs is health checks and connections to cosigners.
-    runtime.shutdown_background();
+    // Requests were drained; what still runs is health checks and connections to cosigners. They end
+    // before the process does: its end takes the source of random numbers away, and a handshake
+    // that needs one then aborts. A name that is being looked up may not keep the process for long.
+    runtime.shutdown_timeout(END_WITHIN);
     served
 }
 
@@ -240,7 +246,7 @@ async fn serve(
          faulty, and signatures are made while no more than tolerated_absences are absent"
     );
     let http = HttpLimits {
-        keep_alive: std::time::Duration::from_millis(config.keep_alive_ms),
+        keep_alive: Duration::from_millis(config.keep_alive_ms),
         ..HttpLimits::default()
     };
     let watching = watched.watch(config, &listener, &app, numbers);

@@ -152,10 +152,11 @@ fn a_child_serves_until_its_standard_input_closes() {
         assert!(serving.contains(said), "{serving}");
     }
     drop(child.stdin.take());
+    let said: Vec<String> = lines.map(Result::unwrap).collect();
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{status}: {said:#?}");
     assert!(
-        lines
-            .map(Result::unwrap)
-            .any(|line| line.contains("stopped"))
+        said.iter().any(|line| line.contains("stopped")),
+        "{said:#?}"
     );
-    assert!(child.wait().unwrap().success());
 }
