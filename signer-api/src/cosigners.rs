@@ -11,6 +11,7 @@ mod line;
 mod link;
 mod misdeeds;
 mod probing;
+mod ranking;
 mod replies;
 mod routing;
 mod standing;
@@ -37,6 +38,7 @@ pub(crate) use lane::Ask;
 use line::Line;
 pub(crate) use link::Link;
 pub(crate) use misdeeds::Misdeed;
+use ranking::Ranking;
 pub(crate) use standing::Standing;
 use transport::Grpc;
 #[cfg(feature = "test-seams")]
@@ -50,6 +52,7 @@ pub(crate) struct Cosigners {
     links: Vec<Arc<Link>>,
     /// What the links are made of, where that is a network.
     lines: Vec<Arc<Line>>,
+    ranking: Ranking,
 }
 
 impl Cosigners {
@@ -61,6 +64,7 @@ impl Cosigners {
         let mut cosigners = Self {
             links: Vec::new(),
             lines: Vec::new(),
+            ranking: Ranking::default(),
         };
         for (position, cosigner) in config.cosigners.iter().enumerate() {
             let connector = tls::mutual_client(&config.tls, &cosigner.san)?;
@@ -123,6 +127,7 @@ impl Cosigners {
         Self {
             links: links.collect(),
             lines: Vec::new(),
+            ranking: Ranking::default(),
         }
     }
 

@@ -380,17 +380,15 @@ impl Pipe<'_> {
 
     async fn arrived(&mut self, bytes: &[u8], to: &mut WriteHalf<'_>) -> Result<(), End> {
         let mut rest = bytes;
-        if let Some(struck) = self.shared.triggers.strikes(self.way, bytes) {
+        let throw = |way, fault| self.shared.throw(way, fault);
+        if let Some(passes) = self.shared.triggers.strike(self.way, bytes, throw) {
             // What comes before the moment is on its way, whatever comes after it.
             for (_, earlier) in self.waiting.drain(..) {
                 to.write_all(&earlier).await?;
             }
-            let (passes, kept) = bytes.split_at(struck.passes);
+            let (passes, kept) = bytes.split_at(passes);
             to.write_all(passes).await?;
             rest = kept;
-            for (way, fault) in &struck.then {
-                self.shared.throw(*way, *fault);
-            }
             self.shared.triggers.tell();
         }
         if !rest.is_empty() {

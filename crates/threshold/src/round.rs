@@ -82,6 +82,9 @@ pub struct Invited {
     pub reserve: bool,
     /// Asked to sign beyond what is needed, and not counted on: to learn how long it takes now.
     pub sounded: bool,
+    /// Asked for a promise only when the others are too few, or late, or in the second ballot: it costs
+    /// nothing while all is well. Nobody is asked to sign who was not asked for a promise.
+    pub spare: bool,
 }
 
 /// What happened. `round` is that of the effect which is answered.

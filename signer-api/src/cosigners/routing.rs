@@ -1,6 +1,6 @@
 //! Whom to ask first, and after how long another: by what was measured lately.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use threshold::{
     ShareIndex,
@@ -31,6 +31,8 @@ struct Known<'a> {
     index: ShareIndex,
     promises: Option<Usual>,
     signs: Option<Usual>,
+    /// What it is ranked by.
+    median: Option<Duration>,
     /// Better not asked while the others are enough.
     reserve: bool,
 }
@@ -48,6 +50,7 @@ impl Cosigners {
             Mode::Promised => Work::Commit,
             Mode::Direct => Work::Sign,
         };
+        let medians = self.medians(work, now);
         let members = members.iter().map(|(peer, index)| {
             let link = self.link(*peer).map(|link| &**link);
             let usual = |work| link.and_then(|link| link.latency().usual(work, now));
@@ -57,6 +60,7 @@ impl Cosigners {
                 index: *index,
                 promises: usual(Work::Promise),
                 signs: usual(work),
+                median: medians.get(peer.0).copied().flatten(),
                 reserve: false,
             }
         });
@@ -80,10 +84,14 @@ impl Cosigners {
         for known in &mut members {
             known.reserve = is_reserve(known);
         }
-        members.sort_by_key(|known| {
-            let median = known.signs.map(|usual| usual.median);
-            (known.reserve, median.is_none(), median)
-        });
+        members.sort_by_key(|known| (known.reserve, known.median.is_none(), known.median));
+        let first: BTreeSet<ShareIndex> = members
+            .iter()
+            .take(threshold)
+            .filter(|known| !known.reserve)
+            .map(|known| known.index)
+            .collect();
+        let are_enough = first.len() >= threshold;
         let mut sounding = true;
         let members = members.iter().enumerate();
         let invited = members.map(|(position, known)| {
@@ -102,6 +110,7 @@ impl Cosigners {
                 sign_within: p95(known.signs).clamp(SIGN_WITHIN.0, sign_most),
                 reserve: known.reserve,
                 sounded,
+                spare: are_enough && !is_first && !sounded,
             }
         });
         invited.collect()

@@ -166,7 +166,7 @@ pub fn conduct(
     runtime.block_on(join_all(signed))
 }
 
-/// One request's round: all promise, t sign.
+/// One request's round: t promise and sign.
 #[inline(never)]
 pub fn agree(
     committee: &Committee,
@@ -181,6 +181,7 @@ pub fn agree(
         sign_within: WITHIN,
         reserve: false,
         sounded: false,
+        spare: place >= committee.threshold(),
     });
     let terms = Terms {
         root,
@@ -192,7 +193,7 @@ pub fn agree(
     };
     let (mut round, _) = Round::open(terms, Duration::ZERO);
     let mut effects = Vec::new();
-    for place in 0..committee.size() {
+    for place in 0..committee.threshold() {
         let promised = Event::Promised {
             peer: Peer(place),
             round: 0,

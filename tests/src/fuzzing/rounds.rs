@@ -81,6 +81,7 @@ fn terms(choices: &mut Choices<'_>) -> Terms {
         sign_within: Duration::from_millis(u64::from(choices.byte())),
         reserve: reserve >> (peer % 8) & 1 == 1,
         sounded: sounded >> (peer % 8) & 1 == 1,
+        spare: shape & 16 != 0 && peer >= threshold,
     });
     let members: Vec<Invited> = members.collect();
     Terms {
@@ -110,6 +111,8 @@ struct Watch {
     now: Duration,
     /// The present ballot's round, and when it began.
     ballot: Option<(u64, Duration)>,
+    /// Who was asked to promise, in which round.
+    asked_to_promise: BTreeSet<(Peer, u64)>,
     /// Who promised, in which round.
     promised: BTreeSet<(Peer, u64)>,
     /// Who was asked to sign, in which round.
@@ -136,6 +139,7 @@ impl Watch {
             terms: terms.clone(),
             now: Duration::ZERO,
             ballot: None,
+            asked_to_promise: BTreeSet::new(),
             promised: BTreeSet::new(),
             asked: BTreeSet::new(),
             given: BTreeMap::new(),
@@ -295,13 +299,20 @@ impl Watch {
         assert!(distinct.is_subset(&members));
     }
 
+    /// In each ballot everybody is asked once at most, and within the window that the first asking began.
     fn promise(&mut self, ballot: Ballot, to: &[Peer], not_after: Duration) {
         self.are_members(to);
         assert_eq!((self.terms.mode, ballot.root), (Mode::Promised, ROOT));
-        assert!(self.now < not_after && not_after <= self.now + SIGN_WINDOW);
+        assert!(self.ballot.is_none_or(|(round, _)| round <= ballot.round));
+        let present = self.ballot.filter(|(round, _)| *round == ballot.round);
+        let (_, began) = present.unwrap_or((ballot.round, self.now));
+        self.ballot = Some((ballot.round, began));
+        assert!(self.now < not_after && not_after <= began + SIGN_WINDOW);
         assert!(not_after <= self.terms.deadline);
-        assert!(self.ballot.is_none_or(|(round, _)| round < ballot.round));
-        self.ballot = Some((ballot.round, self.now));
+        for peer in to {
+            let is_first = self.asked_to_promise.insert((*peer, ballot.round));
+            assert!(is_first, "{peer:?} is asked twice");
+        }
     }
 
     /// A threshold has promised this very ballot, or given what needs no promise; nobody is asked who

@@ -53,14 +53,6 @@ fn has(chunk: &[u8], needle: &[u8]) -> bool {
     chunk.windows(needle.len()).any(|bytes| bytes == needle)
 }
 
-/// What happened at a moment that has come.
-pub(super) struct Struck {
-    /// How many of the bytes still pass.
-    pub(super) passes: usize,
-    /// What is thrown.
-    pub(super) then: Vec<(Way, Fault)>,
-}
-
 struct Armed {
     way: Way,
     trigger: Trigger,
@@ -97,13 +89,21 @@ impl Triggers {
         self.struck.send_replace(true);
     }
 
-    /// What is to happen now, once.
-    pub(super) fn strikes(&self, way: Way, bytes: &[u8]) -> Option<Struck> {
+    /// If its moment has come, throws what is to be thrown, once, and says how many of the bytes still
+    /// pass. What was cleared throws nothing any more.
+    pub(super) fn strike(
+        &self,
+        way: Way,
+        bytes: &[u8],
+        throw: impl Fn(Way, Fault),
+    ) -> Option<usize> {
         let mut armed = self.lock();
         let waits = armed.as_mut().filter(|armed| armed.way == way)?;
         let passes = (waits.trigger.0)(bytes)?;
-        let then = armed.take()?.then;
-        Some(Struck { passes, then })
+        for (way, fault) in armed.take()?.then {
+            throw(way, fault);
+        }
+        Some(passes)
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Armed>> {

@@ -228,9 +228,9 @@ const SIZES: [(usize, usize); 12] = [
 impl Plan {
     pub(super) fn new(chance: &Chance) -> Self {
         let tempo = match chance.below(20) {
-            0..9 => Tempo::Mixed,
-            9..14 => Tempo::Race,
-            14..16 => Tempo::Restarts,
+            0..8 => Tempo::Mixed,
+            8..13 => Tempo::Race,
+            13..16 => Tempo::Restarts,
             16..19 => Tempo::Crowd,
             _ => Tempo::PutBack,
         };

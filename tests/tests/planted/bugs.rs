@@ -252,10 +252,25 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "the hedge goes to the same cosigner",
         edits: &[(
-            MACHINE,
+            COUNTING,
             "is_asked && !member.sounded && !member.is_late(now)",
             "is_asked && !member.sounded && (!member.is_late(now) || BUG)",
         )],
+    },
+    Bug {
+        name: "spares are never asked",
+        edits: &[
+            (
+                MACHINE,
+                "            && self.is_a_spare_needed(now)\n",
+                "            && (self.is_a_spare_needed(now) && !BUG)\n",
+            ),
+            (
+                MACHINE,
+                "                    self.need_spares();\n",
+                "                    if !BUG { self.need_spares() }\n",
+            ),
+        ],
     },
     Bug {
         name: "the deadline is ignored",

@@ -107,6 +107,7 @@ impl Round {
             Event::Woken => self.wake = None,
             Event::Retry => {
                 if self.phase == Phase::Waiting && now < self.terms.deadline {
+                    self.need_spares();
                     self.round = self.highest.saturating_add(1);
                     self.begin(now, &mut effects);
                 }
@@ -287,6 +288,14 @@ impl Round {
         if self.phase == Phase::Signing && open {
             self.ask_to_sign(now, effects);
         }
+        if matches!(self.phase, Phase::Promising | Phase::Signing)
+            && open
+            && self.terms.mode == Mode::Promised
+            && self.is_a_spare_needed(now)
+        {
+            self.need_spares();
+            self.ask_to_promise(now, effects);
+        }
         match self.phase {
             Phase::Listening => self.listen(effects),
             Phase::Promising | Phase::Signing if self.is_hopeless(now) => self.wait(now, effects),
@@ -295,56 +304,70 @@ impl Round {
         }
     }
 
-    /// Begins a ballot: everybody who can still sign is asked again.
+    /// Begins a ballot: everybody who can still sign is asked again, but for the spares.
     fn begin(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         self.highest = self.highest.max(self.round);
         self.began = now;
         self.measured = Duration::ZERO;
         self.promises = 0;
-        let mut to = Vec::new();
-        for member in &mut self.members {
-            if member.standing != Standing::Able || member.partial.is_some() {
-                continue;
-            }
+        for member in self.members.iter_mut().filter(|m| m.can_sign()) {
             member.before = member.abstention();
-            match self.terms.mode {
-                Mode::Promised => {
-                    member.stage = Stage::PromiseAsked { at: now };
-                    to.push(member.peer);
-                }
-                // A slow answer may still come; asking twice would not hasten it.
-                Mode::Direct if matches!(member.stage, Stage::SignAsked { .. }) => {}
-                Mode::Direct => member.stage = Stage::Idle,
+            // A slow answer may still come; asking directly twice would not hasten it.
+            let is_asked = matches!(member.stage, Stage::SignAsked { .. });
+            if self.terms.mode == Mode::Promised || !is_asked {
+                member.stage = Stage::Idle;
             }
         }
         match self.terms.mode {
             Mode::Promised => {
                 self.phase = Phase::Promising;
-                let ballot = Ballot {
-                    round: self.round,
-                    root: self.terms.root,
-                };
-                let not_after = self.terms.deadline.min(now.saturating_add(SIGN_WINDOW));
-                if !to.is_empty() {
-                    effects.push(Effect::Promise {
-                        ballot,
-                        to,
-                        not_after,
-                    });
-                }
+                self.ask_to_promise(now, effects);
             }
             Mode::Direct => self.phase = Phase::Signing,
         }
     }
 
+    /// Asks for promises who is idle and no spare.
+    fn ask_to_promise(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        let mut to = Vec::new();
+        for member in &mut self.members {
+            if member.can_sign() && member.stage == Stage::Idle && !member.spare {
+                member.stage = Stage::PromiseAsked { at: now };
+                to.push(member.peer);
+            }
+        }
+        if !to.is_empty() {
+            effects.push(Effect::Promise {
+                ballot: self.ballot(),
+                to,
+                not_after: self.window_end(),
+            });
+        }
+    }
+
+    /// From now on nobody is a spare.
+    fn need_spares(&mut self) {
+        for member in &mut self.members {
+            member.spare = false;
+        }
+    }
+
+    const fn ballot(&self) -> Ballot {
+        Ballot {
+            round: self.round,
+            root: self.terms.root,
+        }
+    }
+
+    /// When what belongs to the present ballot must not be sent any more.
+    fn window_end(&self) -> Duration {
+        let window_end = self.began.saturating_add(SIGN_WINDOW);
+        self.terms.deadline.min(window_end)
+    }
+
     /// Asks so many that a threshold of answers is on its way, counting none that is late.
     fn ask_to_sign(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        let mut coming = self.holding();
-        let asked = self.members.iter().filter(|member| {
-            let is_asked = matches!(member.stage, Stage::SignAsked { .. });
-            member.can_sign() && is_asked && !member.sounded && !member.is_late(now)
-        });
-        coming = coming.and(asked.map(|member| member.seat).collect());
+        let mut coming = self.coming(now, |stage| matches!(stage, Stage::SignAsked { .. }));
         let mut wanted = Seats::default();
         while coming.count() < self.terms.threshold
             && let Some(seat) = self.next_spare(coming)
@@ -366,14 +389,7 @@ impl Round {
         }
         if !to.is_empty() {
             let (ballot, not_after) = match self.terms.mode {
-                Mode::Promised => {
-                    let ballot = Ballot {
-                        round: self.round,
-                        root: self.terms.root,
-                    };
-                    let window_end = self.began.saturating_add(SIGN_WINDOW);
-                    (Some(ballot), self.terms.deadline.min(window_end))
-                }
+                Mode::Promised => (Some(self.ballot()), self.window_end()),
                 Mode::Direct => (None, self.terms.deadline),
             };
             effects.push(Effect::Sign {

@@ -195,6 +195,7 @@ impl World {
                 sign_within: Duration::from_millis(5 + self.chance.below(60)),
                 reserve: self.chance.percent(10),
                 sounded: self.chance.percent(10),
+                spare: self.chance.percent(25),
             })
             .collect();
         let turn = usize::try_from(self.chance.below(64)).unwrap() % members.len();

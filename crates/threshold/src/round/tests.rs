@@ -3,6 +3,7 @@
 mod bench;
 mod faulty;
 mod mixes;
+mod spares;
 
 use super::*;
 use bench::*;

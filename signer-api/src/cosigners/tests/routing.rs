@@ -114,7 +114,60 @@ async fn one_that_is_not_known_is_asked_last_and_sounded_by_one_request_in_a_whi
     .unwrap();
     // It turns out to be fast.
     setting.measured(1, Work::Sign, 5);
-    assert_eq!(setting.order(Mode::Direct)[0], 1);
+    eventually("it comes first", || setting.order(Mode::Direct)[0] == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_burst_measures_of_itself_changes_the_order_of_the_next() {
+    let setting = Setting::new().await;
+    for (position, took) in [20, 21, 22, 23].into_iter().enumerate() {
+        setting.measured(position, Work::Commit, took);
+    }
+    assert_eq!(setting.order(Mode::Promised), [0, 1, 2, 3]);
+    let began = Instant::now();
+    // More than half of what is remembered, and not so slow that they come last for it.
+    for (position, took) in [35, 34, 33].into_iter().enumerate() {
+        (0..3).for_each(|_| setting.measured(position, Work::Commit, took));
+    }
+    let order = setting.order(Mode::Promised);
+    // A busy machine may have let the second pass.
+    assert!(order == [0, 1, 2, 3] || began.elapsed() >= Duration::from_secs(1));
+    let turned = || setting.order(Mode::Promised) == [3, 2, 1, 0];
+    eventually("the order is another", turned).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_is_well_has_spares_behind_it() {
+    let setting = Setting::new().await;
+    for position in 0..4 {
+        setting.measured(position, Work::Commit, 20);
+    }
+    let spares = |mode| {
+        let invited = setting.invite(mode).into_iter();
+        invited.map(|m| m.spare).collect::<Vec<_>>()
+    };
+    assert_eq!(spares(Mode::Promised), [false, false, false, true]);
+    let fail = |position: usize| {
+        let link = &setting.cosigners.links()[position];
+        (0..3).for_each(|_| link.call_failed("the test says so"));
+    };
+    fail(1);
+    assert_eq!(spares(Mode::Promised), [false, false, false, true]);
+    fail(2);
+    assert_eq!(spares(Mode::Promised), [false; 4], "two of three are left");
+
+    let setting = Setting::new().await;
+    for position in 0..4 {
+        setting.measured(position, Work::Commit, 20);
+    }
+    let index = |value| ShareIndex::new(value).unwrap();
+    let claims = [1, 1, 3, 4].map(index).into_iter().enumerate();
+    let claims: Vec<_> = claims.map(|(peer, index)| (Peer(peer), index)).collect();
+    let invited = setting.cosigners.invite(&claims, 3, Mode::Promised);
+    assert!(
+        invited.iter().all(|m| !m.spare),
+        "two claim one index: the first three are two"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

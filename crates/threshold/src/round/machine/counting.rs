@@ -24,6 +24,24 @@ impl Round {
         )
     }
 
+    /// Members that have signed, or will in time as they stand: not who is late, nor who is only sounded.
+    pub(super) fn coming(&self, now: Duration, stands: impl Fn(&Stage) -> bool) -> Seats {
+        let coming = self.members.iter().filter(|member| {
+            let is_asked = stands(&member.stage);
+            member.can_sign() && is_asked && !member.sounded && !member.is_late(now)
+        });
+        self.holding().and(distinct(coming))
+    }
+
+    /// Whether those that were asked to promise are too few, or too few of them will sign in time.
+    pub(super) fn is_a_spare_needed(&self, now: Duration) -> bool {
+        let coming = self.coming(now, |stage| match stage {
+            Stage::PromiseAsked { .. } | Stage::Promised { .. } | Stage::SignAsked { .. } => true,
+            Stage::Idle | Stage::Outbid | Stage::Failed(_) => false,
+        });
+        coming.count() < self.terms.threshold
+    }
+
     /// Members that signed this root, or promised it and have signed nothing. A partial that is
     /// here already needs no promise: its member's vote cannot change any more.
     fn free(&self, counts: impl Fn(&Member) -> bool) -> usize {
@@ -117,14 +135,15 @@ impl Round {
         self.count_against(|m| is_refusal(m) || m.is_awaited()) > self.spare()
     }
 
-    /// Whether answers to this ballot are on their way that may still decide it.
+    /// Whether answers to this ballot are on their way that may still decide it. Nobody is asked any more.
     pub(super) fn answers_matter(&self) -> bool {
         let may_sign = |member: &&Member| {
-            let abstains = matches!(member.stage, Stage::Outbid | Stage::Failed(_));
-            member.partial.is_some() || member.can_sign() && !abstains
+            let is_out = matches!(member.stage, Stage::Outbid | Stage::Failed(_) | Stage::Idle);
+            member.partial.is_some() || member.can_sign() && !is_out
         };
         let possible = distinct(self.members.iter().filter(may_sign)).count();
-        self.members.iter().any(Member::is_awaited)
+        let is_under_way = |member: &Member| member.can_sign() && member.late_at().is_some();
+        self.members.iter().any(is_under_way)
             && (possible >= self.terms.threshold || self.may_be_refused())
     }
 

@@ -38,6 +38,7 @@ pub(super) struct Member {
     pub(super) partial: Option<PartialSignature>,
     pub(super) reserve: bool,
     pub(super) sounded: bool,
+    pub(super) spare: bool,
     promise_within: Duration,
     sign_within: Duration,
     /// What kept it from signing in the ballots before, while it has not answered the present one.
@@ -55,6 +56,7 @@ impl Member {
             partial: None,
             reserve: invited.reserve,
             sounded: invited.sounded,
+            spare: invited.spare,
             promise_within: invited.promise_within,
             sign_within: invited.sign_within,
             before: None,

@@ -56,6 +56,7 @@ pub(super) fn invited(peer: usize) -> Invited {
         sign_within: ms(HEDGE),
         reserve: false,
         sounded: false,
+        spare: false,
     }
 }
 

@@ -118,6 +118,7 @@ impl World {
                 sign_within: ms(5 + chance.below(90)),
                 reserve: chance.below(6) == 0,
                 sounded: chance.below(6) == 0,
+                spare: chance.below(4) == 0,
             }
         });
         let mut members: Vec<Invited> = members.collect();
