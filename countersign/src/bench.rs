@@ -61,7 +61,8 @@ pub struct BenchArgs {
     /// How many of the served validators attest in every slot [default: all; with --suite 1000]
     #[arg(long, value_name = "N")]
     validators: Option<usize>,
-    /// How many keep-alive connections post at once [default: 32; with --suite 256]
+    /// How many keep-alive connections post at once [default: 32; with --suite one for each
+    /// validator that asks]
     #[arg(long, value_name = "N")]
     connections: Option<usize>,
     /// How many slots are measured, one after the other, after one to warm up

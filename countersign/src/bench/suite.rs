@@ -144,8 +144,9 @@ struct Plan {
     history: u64,
 }
 
-/// Connections of the load, if nothing else is said.
-const CONNECTIONS: usize = 256;
+/// A burst of one root is measured over so many connections as well: a client that keeps fewer than it
+/// has requests asks not quite at once.
+const CONNECTIONS_FEW: usize = 256;
 /// A full run's validators per burst, and those of a short one.
 const VALIDATORS: [usize; 2] = [1_000, 64];
 /// Beyond this a signer closes connections.
@@ -164,7 +165,7 @@ impl Plan {
             (2..=100_000).contains(&validators),
             "--validators {validators}: the suite takes 2 to 100000"
         );
-        let connections = connections.unwrap_or(CONNECTIONS);
+        let connections = connections.unwrap_or(validators.min(CONNECTIONS_MAX));
         ensure!(
             (1..=CONNECTIONS_MAX).contains(&connections),
             "--connections {connections}: the suite takes 1 to {CONNECTIONS_MAX}"

@@ -257,8 +257,9 @@ impl Member {
                 signed(&other.unwrap().share, &order)
             }
             Some(FalsePartial::Replayed) => {
-                let given = self.given.lock().unwrap();
-                return given.get(&order.validator).cloned().unwrap();
+                let given = self.given.lock().unwrap().get(&order.validator).cloned();
+                // It may never have been asked for one; then this would have been it.
+                return given.unwrap_or_else(|| Sign::Partial(signed(share, &another()).to_vec()));
             }
             Some(FalsePartial::Length(length)) => {
                 let mut bytes = honest.to_vec();

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use threshold::CommitteeSize;
 
 use super::{
-    LedgerKind, Part, Plan,
+    CONNECTIONS_FEW, LedgerKind, Part, Plan,
     cluster::{Cluster, Last},
     duties::Kind,
     figures::{Spread, float, quantile},
@@ -157,9 +157,19 @@ impl Suite {
     }
 
     async fn measured(&self, cluster: &mut Cluster, kind: Kind) -> anyhow::Result<Bursts> {
+        let connections = self.plan.connections;
+        self.measured_over(cluster, kind, connections).await
+    }
+
+    async fn measured_over(
+        &self,
+        cluster: &mut Cluster,
+        kind: Kind,
+        connections: usize,
+    ) -> anyhow::Result<Bursts> {
         let plan = &self.plan;
-        let (validators, connections) = (plan.validators, plan.connections);
-        measure::bursts(cluster, kind, validators, connections, plan.repetitions).await
+        let (validators, repetitions) = (plan.validators, plan.repetitions);
+        measure::bursts(cluster, kind, validators, connections, repetitions).await
     }
 
     async fn bursts(&mut self, name: &str, cluster: &mut Cluster) -> anyhow::Result<()> {
@@ -180,6 +190,15 @@ impl Suite {
                 self.answers(name, &bursts);
                 self.usage(name, &bursts, plain);
             }
+        }
+        if self.plan.connections > CONNECTIONS_FEW {
+            let before = plain_signing_rate(self.plan.plain_time)?;
+            let connections = CONNECTIONS_FEW;
+            let bursts = self.measured_over(cluster, Kind::SameRoot, connections);
+            let bursts = bursts.await?;
+            let plain = Plain(before, plain_signing_rate(self.plan.plain_time)?);
+            let what = format!("  same root, over {connections} connections");
+            self.rate(name, &what, bursts.rate, plain, None);
         }
         Ok(())
     }
