@@ -60,7 +60,7 @@ pub struct Terms {
     pub threshold: usize,
     /// The committee's size n; members that no cosigner answers for count as absent.
     pub size: usize,
-    /// Who may be asked, the fastest first. Indices may be claimed twice: both are asked, they count
+    /// Who may be asked, the fastest first. Indices may be claimed twice: both may be asked, they count
     /// once, and whose partial verifies is believed.
     pub members: Vec<Invited>,
     /// When the answer must be there.
@@ -82,8 +82,8 @@ pub struct Invited {
     pub reserve: bool,
     /// Asked to sign beyond what is needed, and not counted on: to learn how long it takes now.
     pub sounded: bool,
-    /// Asked for a promise only when the others are too few, or late, or in the second ballot: it costs
-    /// nothing while all is well. Nobody is asked to sign who was not asked for a promise.
+    /// Asked for a promise only when the others are too few, or late, or in the second ballot, and at
+    /// once if there is no time for that: it costs nothing while all is well.
     pub spare: bool,
 }
 

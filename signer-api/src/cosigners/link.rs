@@ -183,6 +183,14 @@ impl Link {
         !matches!(*self.health.borrow(), Health::Absent(_)) && !self.backs_off()
     }
 
+    /// Whether it says that it can promise and sign nothing that can be slashed.
+    pub(super) fn is_unready(&self) -> bool {
+        matches!(
+            *self.health.borrow(),
+            Health::Answering { ready: false, .. }
+        )
+    }
+
     pub(super) fn answered_again(&self) {
         self.latency.forget();
         *self.back_off.lock() = BackOff::default();

@@ -30,7 +30,7 @@ pub(super) struct Ranking {
 }
 
 impl Cosigners {
-    /// What calls for this kind of work took lately, not long ago.
+    /// What it took to get this kind of work done, with the promise that it needs, not long ago.
     pub(super) fn medians(&self, work: Work, now: Instant) -> Medians {
         let ranks = match work {
             Work::Promise | Work::Commit => &self.ranking.commit,
@@ -39,11 +39,15 @@ impl Cosigners {
         let mut ranks = ranks.lock();
         let age = ranks.at.map(|at| now.saturating_duration_since(at));
         if age.is_none_or(|age| age >= RANKED_EVERY) {
-            let usual = self
-                .links
-                .iter()
-                .map(|link| link.latency().usual(work, now));
-            ranks.medians = usual.map(|usual| Some(usual?.median)).collect();
+            let medians = self.links.iter().map(|link| {
+                let median = |work| Some(link.latency().usual(work, now)?.median);
+                match work {
+                    // It has to promise first.
+                    Work::Commit => Some(median(Work::Promise)?.saturating_add(median(work)?)),
+                    Work::Promise | Work::Sign => median(work),
+                }
+            });
+            ranks.medians = medians.collect();
             ranks.at = Some(now);
         }
         ranks.medians.clone()

@@ -18,7 +18,8 @@ use super::{
 const USUAL_DEFAULT: Duration = Duration::from_millis(50);
 /// A signature is late after its cosigner's usual time, but not before and not after these.
 const SIGN_WITHIN: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(300));
-/// The same for a promise. All are asked for one at once: to be late costs a ballot, not a hedge.
+/// The same for a promise. To be late costs a ballot; and all spares are asked for one then, so that
+/// what a burst lets promises wait shall not count as late.
 const PROMISE_WITHIN: (Duration, Duration) =
     (Duration::from_millis(50), Duration::from_millis(300));
 /// Nobody is given more time than so many times what is usual of the slowest that is needed.
@@ -31,7 +32,7 @@ struct Known<'a> {
     index: ShareIndex,
     promises: Option<Usual>,
     signs: Option<Usual>,
-    /// What it is ranked by.
+    /// What it is ranked by; nothing if too little is known to rely on it.
     median: Option<Duration>,
     /// Better not asked while the others are enough.
     reserve: bool,
@@ -71,14 +72,21 @@ impl Cosigners {
             PROMISE_WITHIN,
         );
         let sign_most = most(members.iter().map(|m| m.signs), threshold, SIGN_WITHIN);
+        let is_slow = |usual: Option<Usual>, most| usual.is_some_and(|usual| usual.median > most);
+        let silent = |link: &Link, work, most| link.latency().silent_for(work, now) > most;
+        let may_promise = |known: &Known<'_>, link: &Link| {
+            mode == Mode::Direct
+                || !(link.is_unready()
+                    || is_slow(known.promises, promise_most)
+                    || silent(link, Work::Promise, promise_most))
+        };
         let is_reserve = |known: &Known<'_>| {
-            let silent = |link: &Link, work, most| link.latency().silent_for(work, now) > most;
-            known.signs.is_some_and(|usual| usual.median > sign_most)
+            is_slow(known.signs, sign_most)
                 || known.link.is_none_or(|link| {
                     !link.is_asked()
                         || link.is_doubted()
                         || silent(link, work, sign_most)
-                        || mode == Mode::Promised && silent(link, Work::Promise, promise_most)
+                        || !may_promise(known, link)
                 })
         };
         for known in &mut members {
@@ -88,9 +96,10 @@ impl Cosigners {
         let first: BTreeSet<ShareIndex> = members
             .iter()
             .take(threshold)
-            .filter(|known| !known.reserve)
+            .filter(|known| !known.reserve && known.median.is_some())
             .map(|known| known.index)
             .collect();
+        // Of whom too little is known, nobody may be as fast as the others; then all are asked.
         let are_enough = first.len() >= threshold;
         let mut sounding = true;
         let members = members.iter().enumerate();

@@ -168,20 +168,26 @@ impl Path {
         stages::partials_from_proto(reply)
     }
 
-    /// What t cosigners sign, by request. What all of them answer is kept for the conductor, which
-    /// may choose others.
+    /// What t cosigners promise and sign, by request. What all of them answer is kept for the
+    /// conductor, which may choose others.
     fn all_cosigners(
         &self,
         items: &[Item],
         sent: &SignRequest,
     ) -> Vec<Vec<(ShareIndex, PartialSignature)>> {
-        for service in &self.services {
+        for (place, service) in self.services.iter().enumerate() {
             let items = sent.items.iter().cloned().map(|item| PromiseItem {
                 order: item.order,
                 ballot: item.ballot,
             });
             let items = items.collect();
-            let reply = stages::promise(&self.runtime, service, PromiseRequest { items });
+            let request = PromiseRequest { items };
+            let reply = if place < THRESHOLD {
+                stages::promise(&self.runtime, service, request)
+            } else {
+                let promised = Cosigner::promise(&**service, Request::new(request));
+                self.runtime.block_on(promised).unwrap().into_inner()
+            };
             assert_eq!(reply.outcomes.len(), sent.items.len());
         }
         let mut partials = vec![Vec::new(); self.families.len()];

@@ -74,7 +74,7 @@ const fn service(times: usize, name: &'static str, what: &'static str) -> Stage 
     }
 }
 
-/// In the order of a request. Four cosigners promise, three sign.
+/// In the order of a request. Three cosigners promise and sign.
 pub const STAGES: [Stage; 20] = [
     whole(
         "signer-api",
@@ -91,18 +91,18 @@ pub const STAGES: [Stage; 20] = [
     ),
     part("signer-api", 1, "agree", "of it: the round's state machine"),
     part("signer-api", 1, "items", "of it: orders to items of bytes"),
-    whole("signer-api", 7, "encode_orders", "items to a batch's bytes"),
-    whole("cosigner", 7, "decode_orders", "bytes to messages"),
-    service(4, "promise", "the service's promises"),
+    whole("signer-api", 6, "encode_orders", "items to a batch's bytes"),
+    whole("cosigner", 6, "decode_orders", "bytes to messages"),
+    service(3, "promise", "the service's promises"),
     service(3, "sign", "the service's signatures"),
     part(
         "cosigner",
-        7,
+        6,
         "orders_from_proto",
         "of both: messages to orders",
     ),
-    part("cosigner", 7, "roots", "of both: orders to roots"),
-    part("cosigner", 7, "rule", "of both: the ledger's rule"),
+    part("cosigner", 6, "roots", "of both: orders to roots"),
+    part("cosigner", 6, "rule", "of both: the ledger's rule"),
     part(
         "cosigner",
         3,

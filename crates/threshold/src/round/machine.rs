@@ -77,6 +77,9 @@ impl Round {
             wake: None,
         };
         let mut effects = Vec::new();
+        if !round.has_time_for_spares(now) {
+            round.need_spares();
+        }
         round.begin(now, &mut effects);
         round.advance(now, &mut effects);
         (round, effects)
@@ -134,7 +137,7 @@ impl Round {
     ) {
         let current = round == self.round;
         if current {
-            self.measured = self.measured.max(now.saturating_sub(self.began));
+            self.measure(now, peer);
         }
         let (order, root) = (self.promises, self.terms.root);
         let Some(member) = self.able(peer) else {
@@ -156,9 +159,7 @@ impl Round {
         if round != self.round {
             return;
         }
-        if self.phase == Phase::Promising {
-            self.measured = self.measured.max(now.saturating_sub(self.began));
-        }
+        self.measure(now, peer);
         if let Some(member) = self.able(peer) {
             member.stage = Stage::Outbid;
         }
@@ -241,6 +242,14 @@ impl Round {
         if self.phase == Phase::Waiting {
             // The retry may have come, and been passed over, while this was being combined.
             self.wait(now, effects);
+        }
+    }
+
+    /// Takes note of how long an answer to the present ballot took.
+    fn measure(&mut self, now: Duration, peer: Peer) {
+        let stage = self.able(peer).map(|member| member.stage.clone());
+        if let Some(Stage::PromiseAsked { at }) = stage {
+            self.measured = self.measured.max(now.saturating_sub(at));
         }
     }
 

@@ -25,7 +25,15 @@ impl Setting {
         Self { peers, cosigners }
     }
 
+    /// What needs a promise, got one at once.
     fn measured(&self, position: usize, work: Work, milliseconds: u64) {
+        self.took(position, work, milliseconds);
+        if work == Work::Commit {
+            self.took(position, Work::Promise, 1);
+        }
+    }
+
+    fn took(&self, position: usize, work: Work, milliseconds: u64) {
         let latency = self.cosigners.links()[position].latency();
         for _ in 0..20 {
             let now = Instant::now();
@@ -80,9 +88,9 @@ async fn the_fastest_come_first_and_each_is_late_after_a_time_of_its_own() {
 async fn each_kind_of_work_has_its_own_order() {
     let setting = Setting::new().await;
     for (position, sign, commit) in [(0, 9, 1), (1, 8, 2), (2, 7, 3), (3, 6, 4)] {
-        setting.measured(position, Work::Sign, sign);
-        setting.measured(position, Work::Commit, commit);
-        setting.measured(position, Work::Promise, 100);
+        setting.took(position, Work::Sign, sign);
+        setting.took(position, Work::Commit, commit);
+        setting.took(position, Work::Promise, 100);
     }
     assert_eq!(setting.order(Mode::Direct), [3, 2, 1, 0]);
     assert_eq!(setting.order(Mode::Promised), [0, 1, 2, 3]);
@@ -137,7 +145,28 @@ async fn what_a_burst_measures_of_itself_changes_the_order_of_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_slow_to_promise_comes_after_those_that_are_slower_to_sign() {
+    for (promise, is_reserve) in [(40, false), (200, true)] {
+        let setting = Setting::new().await;
+        for (position, took) in [2, 20, 21, 22].into_iter().enumerate() {
+            setting.measured(position, Work::Commit, took);
+        }
+        (0..3).for_each(|_| setting.took(0, Work::Promise, promise));
+        let invited = setting.invite(Mode::Promised);
+        let last = &invited[3];
+        assert_eq!((last.peer, last.reserve), (Peer(0), is_reserve));
+        assert!(last.spare);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_who_is_well_has_spares_behind_it() {
+    let setting = Setting::new().await;
+    let all_are_asked = |invited: Vec<Invited>| invited.iter().all(|m| !m.spare);
+    assert!(
+        all_are_asked(setting.invite(Mode::Promised)),
+        "nothing is known"
+    );
     let setting = Setting::new().await;
     for position in 0..4 {
         setting.measured(position, Work::Commit, 20);
@@ -165,7 +194,7 @@ async fn only_who_is_well_has_spares_behind_it() {
     let claims: Vec<_> = claims.map(|(peer, index)| (Peer(peer), index)).collect();
     let invited = setting.cosigners.invite(&claims, 3, Mode::Promised);
     assert!(
-        invited.iter().all(|m| !m.spare),
+        all_are_asked(invited),
         "two claim one index: the first three are two"
     );
 }

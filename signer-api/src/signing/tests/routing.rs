@@ -53,6 +53,7 @@ async fn whoever_is_slow_is_hedged_and_then_only_sounded() {
     for (duty, manner) in [
         (DIRECT, Manner::Slow(SLOW)),
         (DIRECT, Manner::SlowToSign(SLOW)),
+        (PROMISED, Manner::Slow(SLOW)),
         (PROMISED, Manner::SlowToSign(SLOW)),
     ] {
         let setting = Setting::new(3, 4, 1).await;

@@ -33,6 +33,13 @@ impl Round {
         self.holding().and(distinct(coming))
     }
 
+    /// Whether one may be late twice, and be replaced by one that takes as long, before the deadline.
+    pub(super) fn has_time_for_spares(&self, now: Duration) -> bool {
+        let slowest = self.members.iter().map(Member::late_twice).max();
+        let needed = slowest.unwrap_or_default().saturating_mul(2);
+        needed < self.terms.deadline.saturating_sub(now)
+    }
+
     /// Whether those that were asked to promise are too few, or too few of them will sign in time.
     pub(super) fn is_a_spare_needed(&self, now: Duration) -> bool {
         let coming = self.coming(now, |stage| match stage {
@@ -123,11 +130,14 @@ impl Round {
             .flatten()
     }
 
-    /// Whether somebody has not answered, and was not late, nor kept from signing, before.
+    /// Whether somebody has not answered, and was not late, nor kept from signing, before. Who was not
+    /// asked is not any more when the window has closed.
     fn is_any_prompt(&self, now: Duration) -> bool {
-        self.members
-            .iter()
-            .any(|member| member.is_awaited() && member.before.is_none() && !member.is_late(now))
+        let open = self.sign_window_open(now);
+        self.members.iter().any(|member| {
+            let is_asked = open || member.stage != Stage::Idle;
+            member.is_awaited() && is_asked && member.before.is_none() && !member.is_late(now)
+        })
     }
 
     /// Whether those that have not answered may still make it a refusal.

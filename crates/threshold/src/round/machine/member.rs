@@ -63,6 +63,11 @@ impl Member {
         }
     }
 
+    /// What it may take to promise and to sign without being late.
+    pub(super) const fn late_twice(&self) -> Duration {
+        self.promise_within.saturating_add(self.sign_within)
+    }
+
     /// From when on what is being waited for is late.
     pub(super) const fn late_at(&self) -> Option<Duration> {
         match self.stage {

@@ -142,3 +142,47 @@ fn too_few_that_are_no_spares_ask_all_at_once() {
     asked.sort_unstable();
     assert_eq!(asked, [(0, 0), (0, 1), (0, 2), (0, 3)]);
 }
+
+#[test]
+fn where_there_is_no_time_to_be_late_all_are_asked_at_once() {
+    for (within, spared) in [(DEADLINE / 4 - 1, true), (DEADLINE / 4, false)] {
+        let members = (0..4).map(|peer| Invited {
+            spare: peer == 3,
+            promise_within: ms(within),
+            sign_within: ms(within),
+            ..invited(peer)
+        });
+        let mut bench = open_inviting(Mode::Promised, 3, 4, members.collect());
+        let asked = bench.asked_to_promise().len();
+        assert_eq!(asked, if spared { 3 } else { 4 }, "late after {within} ms");
+    }
+}
+
+#[test]
+fn how_long_a_spare_was_not_asked_makes_no_wait_longer() {
+    let mut bench = open_sparing(3, 4);
+    for peer in 0..2 {
+        bench.promise(1, peer, 0, None);
+    }
+    bench.tell(HEDGE, Event::Woken);
+    bench.promise(HEDGE + 2, 3, 0, None);
+    bench.outbid(HEDGE + 3, 3, 0, 4);
+    bench.outbid(HEDGE + 3, 0, 0, 4);
+    assert_eq!(bench.retry(), [(ms(HEDGE + 13), ms(HEDGE + 53))]);
+}
+
+#[test]
+fn who_can_not_be_asked_any_more_is_not_waited_for() {
+    let mut members: Vec<Invited> = (0..4).map(invited).collect();
+    members[3].spare = true;
+    let mut bench = open_inviting(Mode::Promised, 3, 4, members);
+    for peer in 0..3 {
+        bench.promise(1, peer, 0, None);
+    }
+    for peer in 0..3 {
+        bench.sign(2, peer);
+    }
+    assert_eq!(bench.combined(), [1, 2, 3]);
+    bench.tell(1_001, Event::Blamed(vec![index(1), index(2)]));
+    assert_eq!(bench.unavailable(), Some(FailureReason::Faulty));
+}
