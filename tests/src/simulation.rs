@@ -13,6 +13,7 @@ mod liar;
 mod life;
 mod member;
 mod network;
+mod panics;
 mod plan;
 mod witness;
 mod world;
@@ -76,6 +77,14 @@ const SETTLING_OF_RACES: Duration = Duration::from_millis(2_700);
 /// Runs one seed; tells its story only if that is wanted.
 #[must_use]
 pub fn run(seed: u64, tells: bool) -> (Testimony, Counts) {
+    let (given, panic) = panics::listened_to(|| run_through(seed, tells));
+    let (mut testimony, counts) = given.unwrap_or_default();
+    let panic = panic.map(|panic| format!("something panics: {panic}"));
+    testimony.violation = testimony.violation.or(panic);
+    (testimony, counts)
+}
+
+fn run_through(seed: u64, tells: bool) -> (Testimony, Counts) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)

@@ -226,7 +226,7 @@ impl Witness {
 }
 
 /// What came of one seed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Testimony {
     /// Which promise was broken, if one was.
     pub violation: Option<String>,

@@ -71,11 +71,14 @@ impl Batch {
         }
     }
 
-    /// The first partial of the job becomes one over another root; whom to blame for it.
+    /// One of the t partials of the job that are used, in another place for each, becomes one over another root; whom to blame
+    /// for it.
     fn spoil(&mut self, position: usize) -> (usize, CombineError) {
         let (key, _, partials) = &mut self.jobs[position];
-        let (member, bad) = &mut partials[0];
-        *bad = self.dealt[*key].scaled(SigningRoot([0xee; 32]))[0].1;
+        let place = position % self.dealt[*key].committee.threshold();
+        let (member, bad) = &mut partials[place];
+        let other = self.dealt[*key].scaled(SigningRoot([0xee; 32]));
+        *bad = other.iter().find(|(of, _)| of == member).unwrap().1;
         (position, CombineError::Blame(vec![*member]))
     }
 }
@@ -94,11 +97,13 @@ fn of_every_size_and_number_of_roots_give_each_its_signature() {
 
 #[test]
 fn one_bad_partial_is_found_and_blamed_at_every_position() {
-    for (size, roots) in [(1, 1), (2, 1), (7, 1), (33, 1), (10, 10), (24, 3)] {
+    for (size, roots) in [(1, 1), (2, 1), (7, 1), (33, 1), (10, 10), (24, 3), (128, 1)] {
+        let mut batch = batch(size, roots);
         for position in 0..size {
-            let mut batch = batch(size, roots);
+            let good = batch.jobs[position].2.clone();
             let error = batch.spoil(position);
             batch.check(&[error]);
+            batch.jobs[position].2 = good;
         }
     }
 }
