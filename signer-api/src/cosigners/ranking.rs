@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use threshold::round::Mode;
 use tokio::time::Instant;
 
 use super::{Cosigners, latency::Work};
@@ -22,29 +23,30 @@ struct Ranks {
     at: Option<Instant>,
 }
 
-/// The ranks for what asks a ledger, and for what does not.
+/// The ranks for what has to be promised, and for what has not.
 #[derive(Default)]
 pub(super) struct Ranking {
-    commit: Mutex<Ranks>,
-    sign: Mutex<Ranks>,
+    promised: Mutex<Ranks>,
+    direct: Mutex<Ranks>,
 }
 
 impl Cosigners {
-    /// What it took to get this kind of work done, with the promise that it needs, not long ago.
-    pub(super) fn medians(&self, work: Work, now: Instant) -> Medians {
-        let ranks = match work {
-            Work::Promise | Work::Commit => &self.ranking.commit,
-            Work::Sign => &self.ranking.sign,
+    /// What it took to get signatures, with the promises that they need, not long ago.
+    pub(super) fn medians(&self, mode: Mode, now: Instant) -> Medians {
+        let ranks = match mode {
+            Mode::Promised => &self.ranking.promised,
+            Mode::Direct => &self.ranking.direct,
         };
         let mut ranks = ranks.lock();
         let age = ranks.at.map(|at| now.saturating_duration_since(at));
         if age.is_none_or(|age| age >= RANKED_EVERY) {
             let medians = self.links.iter().map(|link| {
                 let median = |work| Some(link.latency().usual(work, now)?.median);
-                match work {
-                    // It has to promise first.
-                    Work::Commit => Some(median(Work::Promise)?.saturating_add(median(work)?)),
-                    Work::Promise | Work::Sign => median(work),
+                match mode {
+                    Mode::Promised => {
+                        Some(median(Work::Promise)?.saturating_add(median(Work::Commit)?))
+                    }
+                    Mode::Direct => median(Work::Sign),
                 }
             });
             ranks.medians = medians.collect();

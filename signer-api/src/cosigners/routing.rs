@@ -51,7 +51,7 @@ impl Cosigners {
             Mode::Promised => Work::Commit,
             Mode::Direct => Work::Sign,
         };
-        let medians = self.medians(work, now);
+        let medians = self.medians(mode, now);
         let members = members.iter().map(|(peer, index)| {
             let link = self.link(*peer).map(|link| &**link);
             let usual = |work| link.and_then(|link| link.latency().usual(work, now));

@@ -172,6 +172,19 @@ impl Suite {
         measure::bursts(cluster, kind, validators, connections, repetitions).await
     }
 
+    /// Bursts between two measurements of what they are compared with.
+    async fn compared(
+        &self,
+        cluster: &mut Cluster,
+        kind: Kind,
+        connections: usize,
+    ) -> anyhow::Result<(Bursts, Plain)> {
+        let before = plain_signing_rate(self.plan.plain_time)?;
+        let bursts = self.measured_over(cluster, kind, connections).await?;
+        let plain = Plain(before, plain_signing_rate(self.plan.plain_time)?);
+        Ok((bursts, plain))
+    }
+
     async fn bursts(&mut self, name: &str, cluster: &mut Cluster) -> anyhow::Result<()> {
         let reference = self.has_targets(name);
         let on_disk = if name.ends_with("SQLite") { 0.7 } else { 0.6 };
@@ -180,9 +193,8 @@ impl Suite {
             (Kind::DistinctVotes, "distinct votes", 0.2),
             (Kind::Randao, "RANDAO reveals", 0.2),
         ] {
-            let before = plain_signing_rate(self.plan.plain_time)?;
-            let bursts = self.measured(cluster, kind).await?;
-            let plain = Plain(before, plain_signing_rate(self.plan.plain_time)?);
+            let connections = self.plan.connections;
+            let (bursts, plain) = self.compared(cluster, kind, connections).await?;
             let what = format!("burst of {}, {what}", self.plan.validators);
             let target = Target::AtLeast(target);
             self.rate(name, &what, bursts.rate, plain, reference.then_some(target));
@@ -192,11 +204,8 @@ impl Suite {
             }
         }
         if self.plan.connections > CONNECTIONS_FEW {
-            let before = plain_signing_rate(self.plan.plain_time)?;
-            let connections = CONNECTIONS_FEW;
-            let bursts = self.measured_over(cluster, Kind::SameRoot, connections);
-            let bursts = bursts.await?;
-            let plain = Plain(before, plain_signing_rate(self.plan.plain_time)?);
+            let (kind, connections) = (Kind::SameRoot, CONNECTIONS_FEW);
+            let (bursts, plain) = self.compared(cluster, kind, connections).await?;
             let what = format!("  same root, over {connections} connections");
             self.rate(name, &what, bursts.rate, plain, None);
         }
@@ -396,9 +405,8 @@ impl Suite {
         fault: &str,
         cluster: &mut Cluster,
     ) -> anyhow::Result<()> {
-        let before = plain_signing_rate(self.plan.plain_time)?;
-        let bursts = self.measured(cluster, Kind::SameRoot).await?;
-        let plain = Plain(before, plain_signing_rate(self.plan.plain_time)?);
+        let (kind, connections) = (Kind::SameRoot, self.plan.connections);
+        let (bursts, plain) = self.compared(cluster, kind, connections).await?;
         self.rate(
             name,
             &format!("same root, {fault}"),

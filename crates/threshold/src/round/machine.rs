@@ -247,8 +247,11 @@ impl Round {
 
     /// Takes note of how long an answer to the present ballot took.
     fn measure(&mut self, now: Duration, peer: Peer) {
-        let stage = self.able(peer).map(|member| member.stage.clone());
-        if let Some(Stage::PromiseAsked { at }) = stage {
+        if let Some(&mut Member {
+            stage: Stage::PromiseAsked { at },
+            ..
+        }) = self.able(peer)
+        {
             self.measured = self.measured.max(now.saturating_sub(at));
         }
     }

@@ -3,9 +3,7 @@
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use super::{Member, Phase, Round, Stage, Standing, seats::Seats};
-use crate::round::{
-    Effect, Failure, FailureReason, Mode, Refusal, RefusalReason, SIGN_WINDOW, Verdict,
-};
+use crate::round::{Effect, Failure, FailureReason, Mode, Refusal, RefusalReason, Verdict};
 
 fn distinct<'a>(members: impl Iterator<Item = &'a Member>) -> Seats {
     members.map(|member| member.seat).collect()
@@ -13,7 +11,7 @@ fn distinct<'a>(members: impl Iterator<Item = &'a Member>) -> Seats {
 
 impl Round {
     pub(super) fn sign_window_open(&self, now: Duration) -> bool {
-        self.terms.mode == Mode::Direct || now < self.began.saturating_add(SIGN_WINDOW)
+        self.terms.mode == Mode::Direct || now < self.window_end()
     }
 
     pub(super) fn holding(&self) -> Seats {
@@ -35,7 +33,7 @@ impl Round {
 
     /// Whether one may be late twice, and be replaced by one that takes as long, before the deadline.
     pub(super) fn has_time_for_spares(&self, now: Duration) -> bool {
-        let slowest = self.members.iter().map(Member::late_twice).max();
+        let slowest = self.members.iter().map(Member::may_take).max();
         let needed = slowest.unwrap_or_default().saturating_mul(2);
         needed < self.terms.deadline.saturating_sub(now)
     }

@@ -64,7 +64,7 @@ impl Member {
     }
 
     /// What it may take to promise and to sign without being late.
-    pub(super) const fn late_twice(&self) -> Duration {
+    pub(super) const fn may_take(&self) -> Duration {
         self.promise_within.saturating_add(self.sign_within)
     }
 

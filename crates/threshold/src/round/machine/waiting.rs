@@ -6,7 +6,7 @@ use super::{
     Phase, Round,
     member::{Member, Stage},
 };
-use crate::round::{Effect, SIGN_WINDOW};
+use crate::round::Effect;
 
 /// After being outbid, wait at least between these two.
 const OUTBID_WAIT_MIN: (Duration, Duration) =
@@ -54,9 +54,8 @@ impl Round {
     }
 
     pub(super) fn set_wake(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        let window_end = self.began.saturating_add(SIGN_WINDOW);
         let late = self.members.iter().filter_map(Member::late_at);
-        let moments = late.chain([window_end, self.terms.deadline]);
+        let moments = late.chain([self.window_end(), self.terms.deadline]);
         let next = moments
             .filter(|at| *at > now)
             .min()
