@@ -155,6 +155,7 @@ async fn live(world: &Arc<World>) {
         .collect();
     world.chaos().await;
     world.heal();
+    world.make_room();
     let settling = match world.plan.tempo {
         Tempo::Race | Tempo::Restarts | Tempo::Crowd => SETTLING_OF_RACES,
         Tempo::Mixed | Tempo::PutBack => SETTLING,

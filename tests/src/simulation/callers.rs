@@ -188,9 +188,7 @@ impl World {
                 .into_iter()
                 .filter(|m| !bad.contains(m))
                 .collect();
-            // Promises that were given and never used keep their places for some minutes.
-            let room = wish.claim.is_none() || !self.plan.has(Fault::FewPromises);
-            if able.len() < self.plan.t || !room {
+            if able.len() < self.plan.t || (wish.claim.is_some() && !self.has_room()) {
                 continue;
             }
             self.sign_at_last(wish, &bad, &able).await;

@@ -34,8 +34,8 @@ impl World {
         while Instant::now() < end && !self.witness.lock().is_broken() {
             let most = match self.plan.tempo {
                 Tempo::Mixed => 250,
-                Tempo::Race | Tempo::Crowd | Tempo::PutBack => 40,
-                Tempo::Restarts => 100,
+                Tempo::Race | Tempo::Crowd => 40,
+                Tempo::Restarts | Tempo::PutBack => 100,
             };
             sleep(self.chance.ms(1, most)).await;
             self.take_snapshot();
@@ -79,7 +79,12 @@ impl World {
             Fault::Jumps => self.set_clock(member, 2_000_000),
             Fault::Restores if !self.is_liar(member) => {
                 self.put_back(member, Whole::Database);
-                if self.chance.percent(75) {
+                // Whoever has started promises nothing at first, and forgets what it promised.
+                let restarts = match self.plan.tempo {
+                    Tempo::PutBack => 25,
+                    Tempo::Mixed | Tempo::Race | Tempo::Restarts | Tempo::Crowd => 75,
+                };
+                if self.chance.percent(restarts) {
                     self.restart(member);
                 }
             }
@@ -103,7 +108,7 @@ impl World {
         }
     }
 
-    fn restart(self: &Arc<Self>, member: usize) {
+    pub(super) fn restart(self: &Arc<Self>, member: usize) {
         self.end_member(member);
         let most = match self.plan.tempo {
             Tempo::Mixed => 1_500,

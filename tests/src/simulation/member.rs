@@ -154,7 +154,7 @@ impl World {
             time: Box::new(time),
             ledger: ledger.clone(),
             clock: clock(),
-            promises_max: match (self.plan.has(Fault::FewPromises), self.plan.tempo) {
+            promises_max: match (self.may(Fault::FewPromises), self.plan.tempo) {
                 (false, _) => 1_000,
                 (true, Tempo::Crowd) => 1,
                 (true, _) => 2,

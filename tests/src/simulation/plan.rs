@@ -210,7 +210,7 @@ pub(super) struct Plan {
 }
 
 /// What is asked with a majority, and, seldom, what must not exist.
-const SIZES: [(usize, usize); 12] = [
+const SIZES: [(usize, usize); 13] = [
     (2, 3),
     (2, 3),
     (2, 3),
@@ -220,6 +220,7 @@ const SIZES: [(usize, usize); 12] = [
     (3, 4),
     (3, 5),
     (4, 5),
+    (4, 6),
     (5, 7),
     (2, 4),
     (3, 6),
@@ -235,7 +236,8 @@ impl Plan {
             _ => Tempo::PutBack,
         };
         let (mut t, mut n) = match tempo {
-            Tempo::Mixed | Tempo::Race | Tempo::PutBack => chance.pick(&SIZES),
+            Tempo::Mixed | Tempo::Race => chance.pick(&SIZES),
+            Tempo::PutBack => chance.pick(&UNDONE_BY_ONE),
             Tempo::Restarts | Tempo::Crowd => chance.pick(&SPOILED_BY_TWO),
         };
         if family(t, n, 0).is_none() {
@@ -376,6 +378,9 @@ fn wishes(chance: &Chance, families: &[Arc<Family>]) -> Vec<Wish> {
     }
     wishes
 }
+
+/// Committees in which one member that signs two messages for one duty can make two signatures.
+const UNDONE_BY_ONE: [(usize, usize); 4] = [(2, 3), (2, 3), (3, 5), (4, 7)];
 
 /// Committees in which two messages with two votes each spoil a duty.
 const SPOILED_BY_TWO: [(usize, usize); 3] = [(3, 4), (3, 4), (4, 5)];

@@ -76,6 +76,8 @@ pub(super) struct World {
     pub(super) closed: Mutex<BTreeSet<(Node, Node)>>,
     pub(super) answered: Mutex<BTreeMap<(PublicKey, SigningRoot), Signature>>,
     healed: AtomicBool,
+    /// Nobody lacks room for promises.
+    roomy: AtomicBool,
     began: Instant,
 }
 
@@ -116,6 +118,7 @@ impl World {
             closed: Mutex::default(),
             answered: Mutex::default(),
             healed: AtomicBool::new(false),
+            roomy: AtomicBool::new(!plan.has(Fault::FewPromises)),
             began: Instant::now(),
             witness: Mutex::new(witness),
             counts: Mutex::default(),
@@ -144,6 +147,20 @@ impl World {
             seat.lock().clock_off_ms = 0;
         }
         self.note("heals", 0);
+    }
+
+    /// Promises that were given and never used keep their places for some minutes. Members that had
+    /// few places have many now and then, as after a change of their configuration.
+    pub(super) fn make_room(self: &Arc<Self>) {
+        if self.plan.has(Fault::FewPromises) && self.chance.percent(50) {
+            (0..self.plan.n).for_each(|member| self.restart(member));
+            self.roomy.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether nobody need be refused a promise for want of room.
+    pub(super) fn has_room(&self) -> bool {
+        self.roomy.load(Ordering::Relaxed)
     }
 
     pub(super) fn note(&self, what: &str, who: usize) {
