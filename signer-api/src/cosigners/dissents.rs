@@ -7,7 +7,7 @@
 use serde_json::{Map, Value};
 use threshold::round::Dissent;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
     link::Link,
@@ -30,8 +30,18 @@ impl Link {
     pub(crate) fn dissented(&self, dissent: Dissent) {
         let reason = dissent.name();
         self.metrics().dissented(self.san(), reason);
-        if self.dissents().add(dissent, Instant::now()) {
-            warn!(cosigner = %self.san(), reason, "a cosigner did not agree to what others signed");
+        if !self.dissents().add(dissent, Instant::now()) {
+            return;
+        }
+        let cosigner = self.san();
+        match dissent {
+            Dissent::Refused(_) => {
+                warn!(%cosigner, reason, "a cosigner did not agree to what others signed");
+            }
+            // As happens when callers race, or one repeats what failed.
+            Dissent::Outbid => {
+                info!(%cosigner, reason, "a cosigner did not agree to what others signed");
+            }
         }
     }
 

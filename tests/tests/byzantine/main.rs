@@ -32,6 +32,7 @@ async fn check(committee: &'static str) {
             trial.recovers(case.name, &asking).await;
         }
     }
+    trial.tell();
     assert!(failed.is_empty(), "{committee}: {failed:?}");
     if only.is_empty() {
         trial.conclude();
@@ -58,6 +59,7 @@ async fn race(committee: &'static str) {
     let mut trial = Trial::start(committee, trial::PATIENCE).await;
     races::two_faces(&mut trial).await;
     races::never_both(&mut trial).await;
+    trial.tell();
 }
 
 #[tokio::test(flavor = "multi_thread")]

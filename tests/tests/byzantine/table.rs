@@ -75,6 +75,8 @@ pub struct Case {
     /// What they do not agree for to what the others sign. An honest one may do so: its ledger may
     /// be ahead, or another caller made it promise that ballot, however high.
     pub dissents: Option<&'static str>,
+    /// Whether it cannot but be noticed.
+    pub is_noticed: bool,
     /// What the health check must say of them.
     pub shows: Option<fn(&Value) -> bool>,
     /// What makes it one.
@@ -94,6 +96,7 @@ fn case(name: &'static str, lie: impl Fn(&Scene, u64) -> Lie + Send + Sync + 'st
         is_report: false,
         blamed: None,
         dissents: None,
+        is_noticed: true,
         shows: None,
         proof: Proof::Promises(1),
         is_failure: true,
@@ -292,7 +295,7 @@ fn colluders() -> Vec<Case> {
         },
         Case {
             lie: Box::new(in_combination),
-            blamed: None,
+            is_noticed: false,
             beyond: Beyond::Either,
             // They cancel only in the sum of those that are first; nobody has failed meanwhile.
             late: VERY_LATE,
