@@ -1,9 +1,12 @@
 //! Cosigners that lie, beside real ones and before a real signer-api: every way to misbehave, by as
 //! many as may, and by one more.
 //!
-//! While as many lie as may, every request is signed in time, and who is blamed lies. With one more,
-//! nothing false is signed and every request is answered in time; when they are honest again, the
-//! same duties are signed.
+//! While as many lie as may, every request is signed in time, and who is blamed lies: so say the
+//! metrics, the health check and the log. What an honest one may say as well (a refusal, another
+//! ballot) is no misdeed, but who says it alone is named. With one more, nothing false is signed and
+//! every request is answered in time: with 500, but where so many agree on a lie that it could not be
+//! told from the truth (412 or 400 if they refuse, 404 if they do not know the validator). When they
+//! are honest again, the same duties are signed.
 
 mod blame;
 mod races;

@@ -41,7 +41,7 @@ pub const HASTE: Pace = Pace {
 };
 /// When an answer must be there after its signer-api's deadline: what a busy machine takes, and
 /// less than would hide that one who is in haste waited as the other does.
-const LATE: Duration = Duration::from_millis(1_500);
+const LATE: Duration = Duration::from_secs(1);
 /// When they are honest again, what they kept from being signed is signed within this time.
 const RECOVERY: Duration = Duration::from_secs(20);
 /// So many times is asked until liars were asked, and what they did was noticed; then so long.
