@@ -3,6 +3,7 @@
 //! **Invariant:** whatever one cosigner does, or does not do, costs no other one time; kept by
 //! `tests::a_hung_cosigner_costs_the_others_nothing`.
 
+mod dissents;
 mod events;
 mod health;
 mod lane;
@@ -15,6 +16,7 @@ mod ranking;
 mod replies;
 mod routing;
 mod standing;
+mod tally;
 #[cfg(test)]
 mod tests;
 #[cfg_attr(

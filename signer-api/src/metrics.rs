@@ -102,6 +102,7 @@ pub(crate) struct Metrics {
     queue_depth: Family<LaneLabels, Gauge>,
     failures: Family<ReasonLabels, Counter>,
     blamed: Family<ReasonLabels, Counter>,
+    dissents: Family<ReasonLabels, Counter>,
     up: Family<CosignerLabels, Gauge>,
     asked: Family<CosignerLabels, Gauge>,
     tolerated_faults: Gauge,
@@ -166,6 +167,7 @@ impl Metrics {
             queue_depth: Family::default(),
             failures: Family::default(),
             blamed: Family::default(),
+            dissents: Family::default(),
             up: Family::default(),
             asked: Family::default(),
             tolerated_faults: Gauge::default(),
@@ -260,6 +262,11 @@ impl Metrics {
             "cosigner_blamed",
             "Partials, replies and reports of a cosigner that were not valid",
             self.blamed.clone(),
+        );
+        registry.register(
+            "cosigner_dissents",
+            "Items that a cosigner did not agree to and others signed",
+            self.dissents.clone(),
         );
         registry.register(
             "cosigner_up",
@@ -380,6 +387,14 @@ impl Metrics {
             reason,
         };
         self.blamed.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn dissented(&self, cosigner: &Arc<str>, reason: &'static str) {
+        let labels = ReasonLabels {
+            cosigner: Arc::clone(cosigner),
+            reason,
+        };
+        self.dissents.get_or_create(&labels).inc();
     }
 
     pub(crate) fn up(&self, cosigner: &Arc<str>, up: bool) {

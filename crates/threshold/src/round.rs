@@ -222,6 +222,15 @@ pub enum RefusalReason {
     NotFound,
 }
 
+/// What kept a member from signing what others signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dissent {
+    /// It refused for good, or says it has signed another message.
+    Refused(RefusalReason),
+    /// It held another ballot.
+    Outbid,
+}
+
 /// Why there was no answer, or no signature, that may be there next time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -273,6 +282,17 @@ impl RefusalReason {
             Self::NotAllowed => "not_allowed",
             Self::Invalid => "invalid",
             Self::NotFound => "not_found",
+        }
+    }
+}
+
+impl Dissent {
+    /// A name for metrics and machine-readable replies.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Refused(reason) => reason.name(),
+            Self::Outbid => "outbid",
         }
     }
 }

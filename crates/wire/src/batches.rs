@@ -15,7 +15,7 @@ use tonic::{
     codegen::{Body, StdError, http::uri::PathAndQuery},
 };
 
-use crate::{ballot_to_proto, codec::WholeDecoder, order_to_proto, proto};
+use crate::{ballot_to_proto, codec::SoleDecoder, order_to_proto, proto};
 
 /// An item of a batch as it travels: a `PromiseItem` and a `SignItem` are the same bytes, which
 /// clones share.
@@ -163,14 +163,14 @@ impl<R: Message + Default + Send + Sync + 'static> Codec for Batches<R> {
     type Encode = Batch;
     type Decode = R;
     type Encoder = BatchEncoder;
-    type Decoder = WholeDecoder<R>;
+    type Decoder = SoleDecoder<R>;
 
     fn encoder(&mut self) -> BatchEncoder {
         BatchEncoder
     }
 
-    fn decoder(&mut self) -> WholeDecoder<R> {
-        WholeDecoder::default()
+    fn decoder(&mut self) -> SoleDecoder<R> {
+        SoleDecoder::default()
     }
 }
 

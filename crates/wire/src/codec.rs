@@ -3,7 +3,7 @@
 //! A buffer of tonic's is written and read byte by byte, through several layers: a batch takes several
 //! times as long so as it takes in memory that lies in one piece. The bytes are the same.
 
-use std::marker::PhantomData;
+use std::{error::Error, marker::PhantomData, sync::Arc};
 
 use prost::{
     Message,
@@ -77,4 +77,45 @@ impl<U: Message + Default> Decoder for WholeDecoder<U> {
         let message = message.map_err(|error| Status::internal(error.to_string()))?;
         Ok(Some(message))
     }
+}
+
+/// Reads the only message of a reply. gRPC's client would pass over a second one.
+#[derive(Debug)]
+pub struct SoleDecoder<U> {
+    messages: WholeDecoder<U>,
+    has_read: bool,
+}
+
+impl<U> Default for SoleDecoder<U> {
+    fn default() -> Self {
+        Self {
+            messages: WholeDecoder::default(),
+            has_read: false,
+        }
+    }
+}
+
+impl<U: Message + Default> Decoder for SoleDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        if std::mem::replace(&mut self.has_read, true) {
+            let mut status = Status::internal(Another.to_string());
+            status.set_source(Arc::new(Another));
+            return Err(status);
+        }
+        self.messages.decode(from)
+    }
+}
+
+/// There was another message where there is one.
+#[derive(Debug, thiserror::Error)]
+#[error("several messages for one call")]
+struct Another;
+
+/// Whether a call failed because its reply was more than one message.
+#[must_use]
+pub fn is_several(status: &Status) -> bool {
+    status.source().is_some_and(|source| source.is::<Another>())
 }

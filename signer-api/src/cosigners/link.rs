@@ -19,6 +19,7 @@ use tracing::debug;
 use wire::batches::{Batch, Item};
 
 use super::{
+    dissents::Dissents,
     health::{self, Health},
     lane::{self, Ask, Lane, LaneQueue, Ticket},
     latency::{Ended, Latency},
@@ -64,6 +65,7 @@ pub(crate) struct Link {
     health: watch::Sender<Health>,
     metrics: Arc<Metrics>,
     misdeeds: Misdeeds,
+    dissents: Dissents,
 }
 
 impl Link {
@@ -94,6 +96,7 @@ impl Link {
             health: watch::Sender::new(Health::Unknown),
             metrics,
             misdeeds: Misdeeds::default(),
+            dissents: Dissents::default(),
         });
         for (lane, tickets) in ends {
             tokio::spawn(lane::serve(Arc::downgrade(&link), lane, tickets));
@@ -116,6 +119,10 @@ impl Link {
 
     pub(super) const fn misdeeds(&self) -> &Misdeeds {
         &self.misdeeds
+    }
+
+    pub(super) const fn dissents(&self) -> &Dissents {
+        &self.dissents
     }
 
     pub(super) const fn failures(&self) -> &Failures {
@@ -379,6 +386,9 @@ enum Unanswered {
 
 impl From<Status> for Unanswered {
     fn from(status: Status) -> Self {
+        if wire::codec::is_several(&status) {
+            return Self::Nonsense(Nonsense(status.message().to_owned()));
+        }
         Self::Status(status)
     }
 }

@@ -75,6 +75,7 @@ fn check(link: &Link, health: &Health) -> Value {
     let status = word(why.is_none());
     let mut data = health.standing().map(Standing::notable).unwrap_or_default();
     data.extend(link.blamed());
+    data.extend(link.dissent());
     if let Some(why) = why {
         data.insert("reason".to_owned(), Value::from(why));
     }

@@ -84,6 +84,9 @@ pub(super) async fn conduct(
                     for effect in round.handle(start.elapsed(), Event::Combined) {
                         conductor.obey(effect).await;
                     }
+                    for (peer, dissent) in round.dissents() {
+                        conductor.each(&[peer], |link| link.dissented(dissent));
+                    }
                     return Ok(signature);
                 }
             }

@@ -9,7 +9,7 @@ use std::{
 
 use duty::{AttestationData, Checkpoint, Duty, Epoch, ForkVersion, Root, SigningOrder, Slot};
 use futures_util::future::join_all;
-use threshold::round::{FailureReason, RefusalReason};
+use threshold::round::{FailureReason, Peer, RefusalReason};
 use tokio::time::Instant;
 use wire::proto::refusal::Reason;
 
@@ -191,6 +191,35 @@ async fn a_bad_partial_is_blamed_on_its_sender_alone() {
     assert!(blamed("cosigner-2"));
     for honest in ["cosigner-1", "cosigner-3", "cosigner-4"] {
         assert!(!blamed(honest), "{honest}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_agree_to_what_others_signed_is_named_and_not_blamed() {
+    for (manner, reason) in [
+        (Manner::Refusing(Reason::Slashable), "slashable"),
+        (Manner::Refusing(Reason::NotFound), "not_found"),
+        (Manner::Overbidding, "outbid"),
+    ] {
+        let setting = Setting::new(3, 4, 1).await;
+        setting.peers.behave(1, manner);
+        let disagreed = || {
+            let link = setting.signing.shared.cosigners.link(Peer(1)).unwrap();
+            link.dissent().get("last-dissent").cloned()
+        };
+        for target in 10..200 {
+            setting.signed(0, attestation(target, 1)).await;
+            if disagreed().is_some() {
+                break;
+            }
+        }
+        assert_eq!(disagreed().unwrap(), reason);
+        let dissents = |san: &str| format!("cosigner_dissents_total{{cosigner=\"{san}\",reason=");
+        assert!(setting.shows(&format!("{}\"{reason}\"}}", dissents("cosigner-2"))));
+        for honest in ["cosigner-1", "cosigner-3", "cosigner-4"] {
+            assert!(!setting.shows(&dissents(honest)), "{reason}: {honest}");
+        }
+        assert!(!setting.shows("cosigner_blamed_total{"), "{reason}");
     }
 }
 

@@ -3,7 +3,10 @@
 
 use tests::liar::{FalsePartial, FalseReply, Lie, On, Trouble};
 
-use crate::trial::{Asking, Trial, asking};
+use crate::{
+    blame::{Counted, Counts, risen},
+    trial::{Asking, Trial, asking},
+};
 
 /// Duties that two callers race for under each lie.
 const RACES: u64 = 4;
@@ -78,59 +81,103 @@ async fn race(trial: &Trial, one: &Asking, other: &Asking) -> u64 {
 }
 
 /// Liars that are honest to one signer-api and lie to the other: both sign all the same, and the one
-/// that was lied to blames them.
+/// that was lied to blames them. With one more, only the one that is not lied to signs.
 pub async fn two_faces(trial: &mut Trial) {
-    let spare = trial.spare();
     let lie = |lie| Lie::TwoFaced(Box::new(Lie::Honest), Box::new(lie));
     let lies = [
         (lie(Lie::Partial(FalsePartial::AnotherRoot)), "partial"),
         (lie(Lie::Reply(FalseReply::More)), "reply"),
     ];
     for (lie, reason) in lies {
-        let liars: Vec<u64> = trial
-            .liars
-            .iter()
-            .rev()
-            .take(spare)
-            .map(|liar| liar.number())
-            .collect();
-        let before = [trial.counts(0).await.0, trial.counts(1).await.0];
-        trial.lead(&lie);
-        for round in 0.. {
-            for signer in [0, 1] {
-                let asking = trial.fresh();
-                let asked = trial.ask(signer, &asking).await;
-                trial.hold("two faces", &asked);
-                for asked in &asked {
-                    assert_eq!(asked.answer.status, 200, "{:?}", asked.answer);
-                }
-            }
-            let now = [trial.counts(0).await.0, trial.counts(1).await.0];
-            let blamed_by = |number: u64| {
-                let key = (number, reason.to_owned());
-                let pairs = now.iter().zip(&before);
-                pairs
-                    .filter(|(now, before)| now.get(&key) > before.get(&key))
-                    .count()
-            };
-            for number in trial.liars.iter().map(|liar| liar.number()) {
-                assert!(
-                    liars.contains(&number) || blamed_by(number) == 0,
-                    "cosigner-{number}"
-                );
-            }
-            let counts: Vec<usize> = liars.iter().map(|number| blamed_by(*number)).collect();
+        as_many_as_may(trial, &lie, reason).await;
+        one_more(trial, &lie).await;
+    }
+}
+
+/// The last so many.
+fn last(trial: &Trial, count: usize) -> Vec<u64> {
+    let liars = trial.liars.iter().rev().take(count);
+    liars.map(|liar| liar.number()).collect()
+}
+
+async fn misdeeds(trial: &Trial) -> [Counts; 2] {
+    let [one, other] = [0, 1].map(|signer| Counted::by(&trial.cluster, signer));
+    [one.await.misdeeds, other.await.misdeeds]
+}
+
+async fn as_many_as_may(trial: &mut Trial, lie: &Lie, reason: &str) {
+    let liars = last(trial, trial.spare());
+    let before = misdeeds(trial).await;
+    trial.lead(lie, liars.len());
+    for round in 0.. {
+        for signer in [0, 1] {
+            let asking = trial.fresh();
+            answers(trial, signer, &asking, 200).await;
+        }
+        let now = misdeeds(trial).await;
+        let blamed_by = |number: u64| {
+            let pairs = before.iter().zip(&now);
+            let blaming = pairs.filter(|(before, now)| {
+                let mut risen = risen(before, now);
+                risen.any(|risen| risen == (number, reason))
+            });
+            blaming.count()
+        };
+        for number in trial.liars.iter().map(|liar| liar.number()) {
             assert!(
-                counts.iter().all(|count| *count <= 1),
-                "{lie:?}: {counts:?}"
-            );
-            if counts.iter().all(|count| *count == 1) {
-                break;
-            }
-            assert!(
-                round < 40,
-                "{lie:?}: liars are blamed by {counts:?} signer-apis"
+                liars.contains(&number) || blamed_by(number) == 0,
+                "cosigner-{number}"
             );
         }
+        let counts: Vec<usize> = liars.iter().map(|number| blamed_by(*number)).collect();
+        assert!(
+            counts.iter().all(|count| *count <= 1),
+            "{lie:?}: {counts:?}"
+        );
+        if counts.iter().all(|count| *count == 1) {
+            break;
+        }
+        assert!(
+            round < 40,
+            "{lie:?}: liars are blamed by {counts:?} signer-apis"
+        );
+    }
+}
+
+/// All of them choose the same signer-api: else each may be lied to by as many as may lie.
+async fn one_more(trial: &mut Trial, lie: &Lie) {
+    let liars = last(trial, trial.spare() + 1);
+    let before = misdeeds(trial).await;
+    trial.lead(lie, liars.len());
+    let were_asked = |trial: &Trial| {
+        let mut liars = trial.liars.iter().rev().take(liars.len());
+        liars.all(|liar| liar.promises() + liar.signatures() > 0)
+    };
+    for round in 0.. {
+        let asking = trial.fresh();
+        answers(trial, 0, &asking, 200).await;
+        if were_asked(trial) {
+            break;
+        }
+        assert!(round < 40, "{lie:?}: not all were asked");
+    }
+    // The later duty is the one to be signed in the end.
+    let (others, asking) = (trial.fresh(), trial.fresh());
+    answers(trial, 0, &others, 200).await;
+    answers(trial, 1, &asking, 500).await;
+    for (before, now) in before.iter().zip(&misdeeds(trial).await) {
+        for (number, reason) in risen(before, now) {
+            let what = format!("cosigner-{number} is blamed for its {reason}");
+            assert!(liars.contains(&number), "{lie:?}: {what}");
+        }
+    }
+    trial.recovers("two faces", &asking).await;
+}
+
+async fn answers(trial: &Trial, signer: usize, asking: &[Asking], status: u16) {
+    let asked = trial.ask(signer, asking).await;
+    trial.hold("two faces", &asked);
+    for asked in &asked {
+        assert_eq!(asked.answer.status, status, "{:?}", asked.answer);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tests::liar::{
     Breach, FalsePartial, FalseReply, FalseReport, FalseScaled, FalseStatus, Frames, Lie, On,
     Outbidding, Trouble, partials,
@@ -66,9 +67,18 @@ pub struct Case {
     pub name: &'static str,
     /// What a member does.
     pub lie: Behaviour,
+    /// Whether it is about what validators there are.
+    pub is_report: bool,
     /// What its liars are blamed for; for nothing if it may be the network's fault, or an honest
     /// cosigner's word.
     pub blamed: Option<&'static str>,
+    /// What they do not agree for to what the others sign. An honest one may do so: its ledger may
+    /// be ahead, or another caller made it promise that ballot, however high.
+    pub dissents: Option<&'static str>,
+    /// Whether it cannot but be noticed.
+    pub is_noticed: bool,
+    /// What the health check must say of them.
+    pub shows: Option<fn(&Value) -> bool>,
     /// What makes it one.
     pub proof: Proof,
     /// Whether the metric of failures tells of it.
@@ -79,18 +89,15 @@ pub struct Case {
     pub late: Duration,
 }
 
-impl Case {
-    /// Whether it is about what validators there are.
-    pub fn is_report(&self) -> bool {
-        self.proof == Proof::Listings || self.beyond == Beyond::FailsSoon
-    }
-}
-
 fn case(name: &'static str, lie: impl Fn(&Scene, u64) -> Lie + Send + Sync + 'static) -> Case {
     Case {
         name,
         lie: Box::new(lie),
+        is_report: false,
         blamed: None,
+        dissents: None,
+        is_noticed: true,
+        shows: None,
         proof: Proof::Promises(1),
         is_failure: true,
         beyond: Beyond::Fails,
@@ -141,8 +148,9 @@ fn breach(name: &'static str, breach: Breach) -> Case {
     }
 }
 
-fn status(name: &'static str, status: FalseStatus) -> Case {
+fn status(name: &'static str, status: FalseStatus, shows: fn(&Value) -> bool) -> Case {
     Case {
+        shows: Some(shows),
         proof: Proof::Health,
         is_failure: false,
         beyond: Beyond::Signs,
@@ -152,6 +160,7 @@ fn status(name: &'static str, status: FalseStatus) -> Case {
 
 fn report(name: &'static str, report: FalseReport) -> Case {
     Case {
+        is_report: true,
         blamed: Some("report"),
         proof: Proof::Listings,
         is_failure: false,
@@ -286,7 +295,7 @@ fn colluders() -> Vec<Case> {
         },
         Case {
             lie: Box::new(in_combination),
-            blamed: None,
+            is_noticed: false,
             beyond: Beyond::Either,
             // They cancel only in the sum of those that are first; nobody has failed meanwhile.
             late: VERY_LATE,
@@ -298,6 +307,7 @@ fn colluders() -> Vec<Case> {
 fn false_replies() -> Vec<Case> {
     let outbids = |name, by| Case {
         is_failure: false,
+        dissents: Some("outbid"),
         ..reply(name, FalseReply::Outbid(by))
     };
     vec![
@@ -305,12 +315,7 @@ fn false_replies() -> Vec<Case> {
         nonsense("an outcome too few", FalseReply::Fewer),
         nonsense("no outcomes", FalseReply::None),
         nonsense("outcomes of nothing", FalseReply::Empty),
-        // The first is taken, the second is not read.
-        Case {
-            is_failure: false,
-            beyond: Beyond::Signs,
-            ..reply("two messages", FalseReply::Twice)
-        },
+        nonsense("two messages", FalseReply::Twice),
         Case {
             proof: Proof::Signatures,
             late: A_BIT_LATE,
@@ -323,6 +328,7 @@ fn false_replies() -> Vec<Case> {
         nonsense("outbid by less", FalseReply::Outbid(Outbidding::Lower)),
         Case {
             is_failure: false,
+            dissents: Some("slashable"),
             // Who may not be slashed by it is not refused, but not answered.
             beyond: Beyond::Either,
             ..reply(
@@ -340,8 +346,10 @@ fn false_replies() -> Vec<Case> {
 
 fn refusals() -> Vec<Case> {
     let refuses = |name, reason| reply(name, FalseReply::Refused(reason));
-    let is_final = |name, reason| Case {
+    // So many refusals can not be told from true ones: it will never be signed, as far as is known.
+    let is_final = |name, reason, dissents| Case {
         is_failure: false,
+        dissents: Some(dissents),
         beyond: Beyond::Refused,
         ..refuses(name, reason)
     };
@@ -353,17 +361,17 @@ fn refusals() -> Vec<Case> {
     vec![
         Case {
             beyond: Beyond::Invalid,
-            ..is_final("invalid", 1)
+            ..is_final("invalid", 1, "invalid")
         },
         Case {
             beyond: Beyond::Fails,
-            ..is_final("not found", 2)
+            ..is_final("not found", 2, "not_found")
         },
-        is_final("slashable", 3),
-        is_final("wrong chain", 4),
-        is_final("not allowed", 5),
-        is_final("disabled", 6),
-        is_final("stopped", 7),
+        is_final("slashable", 3, "slashable"),
+        is_final("wrong chain", 4, "wrong_chain"),
+        is_final("not allowed", 5, "not_allowed"),
+        is_final("disabled", 6, "disabled"),
+        is_final("stopped", 7, "stopped"),
         refuses("beyond its clock", 16),
         refuses("no ledger", 17),
         refuses("busy", 18),
@@ -375,6 +383,7 @@ fn refusals() -> Vec<Case> {
         refuses("for a reason that nobody knows", 99),
         Case {
             is_failure: false,
+            dissents: Some("slashable"),
             beyond: Beyond::Refused,
             ..reply("slashable, at great length", FalseReply::RefusedAtLength(3))
         },
@@ -382,6 +391,7 @@ fn refusals() -> Vec<Case> {
         promises("promises to all, is too late for all", 20),
         Case {
             is_failure: false,
+            dissents: Some("slashable"),
             beyond: Beyond::Refused,
             ..promises("promises to all, refuses all as slashable", 3)
         },
@@ -459,16 +469,48 @@ fn breaches() -> Vec<Case> {
     ]
 }
 
+fn stops(check: &Value, height: &str) -> bool {
+    let data = &check["data"];
+    data["stop-epoch"] == height && data["stop-slot"] == height
+}
+
 fn statuses() -> Vec<Case> {
+    let is_down = |check: &Value| check["status"] == "DOWN";
     vec![
-        status("not ready, it says", FalseStatus::NotReady),
-        status("in quarantine for ever", FalseStatus::Quarantined),
-        status("stops at 0", FalseStatus::Stops(0)),
-        status("stops at 2^63", FalseStatus::Stops(1 << 63)),
-        status("frozen", FalseStatus::Frozen),
-        status("says much", FalseStatus::AtLength),
-        status("other validators each time", FalseStatus::Restless),
-        status("silent of its ledger", FalseStatus::NoLedger),
+        status("not ready, it says", FalseStatus::NotReady, is_down),
+        status(
+            "in quarantine for ever",
+            FalseStatus::Quarantined,
+            |check| {
+                let until = &check["data"]["quarantined-until-epoch"];
+                check["status"] == "DOWN" && *until == "18446744073709551615"
+            },
+        ),
+        status("stops at 0", FalseStatus::Stops(0), |check| {
+            stops(check, "0")
+        }),
+        status("stops at 2^63", FalseStatus::Stops(1 << 63), |check| {
+            stops(check, "9223372036854775808")
+        }),
+        status("frozen", FalseStatus::Frozen, |check| {
+            let data = &check["data"];
+            check["status"] == "DOWN" && data["all-frozen"] == true && data["frozen"] == u64::MAX
+        }),
+        status("says much", FalseStatus::AtLength, |check| {
+            let reason = check["data"]["reason"].as_str().unwrap_or_default();
+            let is_clean = !reason.contains(char::is_control);
+            check["status"] == "DOWN" && (1..=300).contains(&reason.chars().count()) && is_clean
+        }),
+        // Sets do change, and another release may be silent of its ledger: neither is held against it.
+        Case {
+            shows: None,
+            proof: Proof::Listings,
+            ..status("other validators each time", FalseStatus::Restless, is_down)
+        },
+        Case {
+            shows: None,
+            ..status("silent of its ledger", FalseStatus::NoLedger, is_down)
+        },
     ]
 }
 
@@ -499,15 +541,18 @@ fn reports() -> Vec<Case> {
             ..report("another member's index", FalseReport::Index(1))
         },
         unlisted("every validator twice", FalseReport::Twice),
+        // Its packages may have been imported there first.
         Case {
             blamed: None,
             ..unlisted("validators of nobody", FalseReport::Strangers)
         },
         unlisted("a listing without an end", FalseReport::Endless),
+        // They may have changed meanwhile.
         Case {
             blamed: None,
             ..unlisted("a listing of two minds", FalseReport::Changing)
         },
+        // As one that has not imported any.
         Case {
             blamed: None,
             beyond: Beyond::Unknown,

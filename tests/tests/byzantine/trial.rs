@@ -1,8 +1,8 @@
 //! One committee that is tried: every member can be told to lie.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -22,21 +22,38 @@ use tests::{
 };
 use threshold::{CommitteeSize, Signature};
 
-use crate::table::{A_BIT_LATE, Beyond, Case, Proof, Scene};
+use crate::{
+    blame::{Counted, Health, Line, Log, Word, risen},
+    table::{A_BIT_LATE, Beyond, Case, Proof, Scene},
+};
 
 /// Who is asked for what can be signed; its deadline leaves room for a busy machine.
 const PATIENT: usize = 0;
-pub const PATIENT_LINES: &str = "deadline_ms = 3000";
+pub const PATIENCE: Pace = Pace {
+    deadline: Duration::from_secs(3),
+    line: "deadline_ms = 3000",
+};
 /// Who is asked for what cannot be signed: that takes as long as the deadline is.
 const HASTY: usize = 1;
-pub const HASTY_LINES: &str = "deadline_ms = 400";
-/// When an answer must be there after the deadline: much too late, on an idle machine.
-const LATE: Duration = Duration::from_secs(3);
+pub const HASTE: Pace = Pace {
+    deadline: Duration::from_millis(400),
+    line: "deadline_ms = 400",
+};
+/// When an answer must be there after its signer-api's deadline: what a busy machine takes, and
+/// less than would hide that one who is in haste waited as the other does.
+const LATE: Duration = Duration::from_secs(1);
 /// When they are honest again, what they kept from being signed is signed within this time.
 const RECOVERY: Duration = Duration::from_secs(20);
 /// So many times is asked until liars were asked, and what they did was noticed; then so long.
 const ROUNDS_MAX: usize = 40;
 const NOTICED_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long a signer-api has, and the line of its configuration that says so.
+#[derive(Clone, Copy)]
+pub struct Pace {
+    deadline: Duration,
+    line: &'static str,
+}
 
 /// A duty to ask for.
 pub struct Asking {
@@ -50,6 +67,7 @@ pub struct Asked<'a> {
     pub asking: &'a Asking,
     pub answer: Answer,
     took: Duration,
+    deadline: Duration,
 }
 
 pub struct Trial {
@@ -57,13 +75,14 @@ pub struct Trial {
     pub liars: Vec<Liar>,
     pub size: CommitteeSize,
     epoch: u64,
+    deadlines: [Duration; 2],
+    /// The longest that an answer came after its deadline.
+    latest: Mutex<Duration>,
+    logs: [Log; 2],
 }
 
-/// Misdeeds or failures, by cosigner and kind.
-type Counts = BTreeMap<(u64, String), u64>;
-
 impl Trial {
-    pub async fn start(committee: &'static str, hasty_lines: &'static str) -> Self {
+    pub async fn start(committee: &'static str, haste: Pace) -> Self {
         let size: CommitteeSize = committee.parse().unwrap();
         let numbers = 1..=u64::try_from(size.members()).unwrap();
         let mut prepared = Prepared::new(Options {
@@ -83,13 +102,17 @@ impl Trial {
         }
         prepared.detour(0, ports.clone());
         prepared.detour(1, ports);
-        prepared.configure_signer(PATIENT, PATIENT_LINES);
-        prepared.configure_signer(HASTY, hasty_lines);
+        for (signer, pace) in [(PATIENT, PATIENCE), (HASTY, haste)] {
+            prepared.configure_signer(signer, pace.line);
+        }
         let mut trial = Self {
             cluster: prepared.start().await,
             liars,
             size,
             epoch: 1,
+            deadlines: [PATIENCE, haste].map(|pace| pace.deadline),
+            latest: Mutex::default(),
+            logs: Default::default(),
         };
         // Cosigners promise nothing at first.
         let asking = trial.fresh();
@@ -126,6 +149,7 @@ impl Trial {
                 asking,
                 answer: answer.await,
                 took: began.elapsed(),
+                deadline: self.deadlines[signer],
             }
         };
         join_all(asking.iter().map(ask)).await
@@ -137,12 +161,14 @@ impl Trial {
             asking,
             answer,
             took,
+            deadline,
         } in asked
         {
-            assert!(
-                *took <= Duration::from_secs(3) + LATE,
-                "{what}: {took:?} for {answer:?}"
-            );
+            let late = took.saturating_sub(*deadline);
+            assert!(late <= LATE, "{what}: {took:?} for {answer:?}");
+            let mut latest = self.latest.lock().unwrap();
+            *latest = late.max(*latest);
+            drop(latest);
             if answer.status != 200 {
                 continue;
             }
@@ -155,22 +181,30 @@ impl Trial {
     }
 
     pub async fn check(&mut self, case: &Case) {
+        self.read_logs();
         let began = Instant::now();
         self.within(case).await;
         let within = began.elapsed();
         // What as many report as are needed is believed: it could not be told from the truth.
-        let is_believed = case.is_report() && self.spare() + 1 >= self.size.threshold();
+        let is_believed = case.is_report && self.spare() + 1 >= self.size.threshold();
         let asking = if is_believed {
-            self.fresh()
+            self.believed(case).await
         } else {
             self.beyond(case).await
         };
         let beyond = began.elapsed() - within;
         self.recovers(case.name, &asking).await;
-        if case.is_report() {
+        if case.is_report {
             self.is_listed_again(&asking).await;
         }
         let recovered = began.elapsed() - within - beyond;
+        let honest = self.size.members() - self.spare() - 1;
+        let honest: Vec<u64> = self.liars.iter().take(honest).map(Liar::number).collect();
+        for line in self.read_logs().concat() {
+            // What failed before may leave an honest one with a higher ballot than it is asked for.
+            let is_just = line.word == Word::Dissent || !honest.contains(&line.number);
+            assert!(is_believed || is_just, "{}: {line:?}", case.name);
+        }
         let size = self.size;
         println!(
             "{size}: {}: {within:.1?}, {beyond:.1?}, {recovered:.1?}",
@@ -178,15 +212,25 @@ impl Trial {
         );
     }
 
-    /// Both signer-apis have heard what is true from whoever may have lied.
-    async fn is_listed_again(&self, asking: &[Asking]) {
+    /// What the two signer-apis have logged of cosigners since this was called last.
+    fn read_logs(&mut self) -> [Vec<Line>; 2] {
+        [PATIENT, HASTY].map(|signer| self.logs[signer].read(&mut self.cluster, signer))
+    }
+
+    /// Both signer-apis have asked whoever lies, or has, for its validators.
+    async fn are_listed(&self, what: &str) {
         let signers = 2;
-        let lied = self.spare();
-        eventually("what is true is listed", RECOVERY, || async {
-            let mut liars = self.liars.iter().rev().take(lied);
+        let liars = self.spare() + 1;
+        eventually(what, RECOVERY, || async {
+            let mut liars = self.liars.iter().rev().take(liars);
             liars.all(|liar| liar.listings() >= signers)
         })
         .await;
+    }
+
+    /// Both signer-apis have heard what is true.
+    async fn is_listed_again(&self, asking: &[Asking]) {
+        self.are_listed("what is true is listed").await;
         // It is agreed on a little later.
         for _ in 0..3 {
             let asked = self.ask(PATIENT, asking).await;
@@ -198,7 +242,7 @@ impl Trial {
     async fn within(&mut self, case: &Case) {
         let late = if case.late.is_zero() { 0 } else { self.spare() };
         let liars = self.switch(case, self.spare(), late);
-        let (misdeeds, failures) = self.counts(PATIENT).await;
+        let before = Counted::by(&self.cluster, PATIENT).await;
         let began = Instant::now();
         for round in 1.. {
             let asking = self.fresh();
@@ -213,70 +257,80 @@ impl Trial {
                     asked.asking.request
                 );
             }
-            let missing = self.missing(case, &liars, &misdeeds, &failures).await;
+            let now = Counted::by(&self.cluster, PATIENT).await;
+            let health = Health::by(&self.cluster, PATIENT).await;
+            self.is_just(case, &liars, &before, &now);
+            let of_liars = self.liars.iter().filter(|l| liars.contains(&l.number()));
+            let missing = of_liars
+                .map(|liar| {
+                    was_asked(case, liar)?;
+                    is_counted(case, liar.number(), &before, &now)?;
+                    is_shown(case, liar.number(), &health)?;
+                    self.is_logged(case, liar.number(), began)
+                })
+                .find_map(Result::err);
             let Some(missing) = missing else { break };
             let in_time = round < ROUNDS_MAX || began.elapsed() < NOTICED_WITHIN;
             assert!(in_time, "{}: {missing}", case.name);
         }
     }
 
-    /// What still lacks until it is clear that those liars lied, and that it was noticed; whoever
-    /// else is blamed is so unjustly.
-    async fn missing(
-        &self,
-        case: &Case,
-        liars: &BTreeSet<u64>,
-        misdeeds: &Counts,
-        failures: &Counts,
-    ) -> Option<String> {
-        let (now, failed) = self.counts(PATIENT).await;
-        for ((number, reason), count) in &now {
-            let before = misdeeds.get(&(*number, reason.clone())).copied();
-            let is_due = liars.contains(number) && case.blamed == Some(reason.as_str());
-            let what = format!("cosigner-{number} is blamed for its {reason}");
-            let is_new = *count > before.unwrap_or_default();
-            assert!(is_due || !is_new, "{} of {}: {what}", case.name, self.size);
+    /// Nobody is held to account but those liars, for what they did: in the metrics, which are what
+    /// the health check shows, and in the log.
+    fn is_just(&mut self, case: &Case, liars: &BTreeSet<u64>, before: &Counted, now: &Counted) {
+        let misdeeds = risen(&before.misdeeds, &now.misdeeds);
+        let misdeeds = misdeeds.map(|(number, reason)| (Word::Blame, number, reason));
+        let dissents = risen(&before.dissents, &now.dissents);
+        let dissents = dissents.map(|(number, reason)| (Word::Dissent, number, reason));
+        let lines = self.logs[PATIENT].read(&mut self.cluster, PATIENT);
+        let lines = lines.iter();
+        let lines = lines.map(|line| (line.word, line.number, line.reason.as_str()));
+        for (word, number, reason) in misdeeds.chain(dissents).chain(lines) {
+            let due = match word {
+                Word::Blame => case.blamed,
+                Word::Dissent => case.dissents,
+            };
+            assert!(
+                liars.contains(&number) && due == Some(reason),
+                "{} of {}: {word:?} of cosigner-{number}: {reason}",
+                case.name,
+                self.size
+            );
         }
-        let rose = |number: u64, now: &Counts, before: &Counts, reason: Option<&str>| {
-            let of = |counts: &Counts| -> u64 {
-                let of_it = counts.iter().filter(|((of, kind), _)| {
-                    *of == number && reason.is_none_or(|reason| kind == reason)
-                });
-                of_it.map(|(_, count)| count).sum()
+    }
+
+    fn is_logged(&self, case: &Case, number: u64, began: Instant) -> Result<(), String> {
+        let words = [(Word::Blame, case.blamed), (Word::Dissent, case.dissents)];
+        for (word, reason) in words {
+            let Some(reason) = reason.filter(|_| case.is_noticed) else {
+                continue;
             };
-            of(now) > of(before)
-        };
-        let health = self.cluster.get(PATIENT, "/healthcheck").await.json();
-        for liar in self
-            .liars
-            .iter()
-            .filter(|liar| liars.contains(&liar.number()))
-        {
-            let number = liar.number();
-            let was_asked = match case.proof {
-                Proof::Promises(least) => liar.promises() + liar.signatures() >= least,
-                Proof::Signatures => liar.signatures() > 0,
-                Proof::Listings => liar.listings() > 0,
-                Proof::Connections => liar.connections() > 0,
-                Proof::Health => true,
-            };
-            if !was_asked {
-                return Some(format!("cosigner-{number} was not asked"));
-            }
-            if case.is_failure && !rose(number, &failed, failures, None) {
-                return Some(format!("no failure of cosigner-{number} was counted"));
-            }
-            let Some(reason) = case.blamed else { continue };
-            if !rose(number, &now, misdeeds, Some(reason)) {
-                return Some(format!("cosigner-{number} is not blamed for its {reason}"));
-            }
-            if check_of(&health, number)["data"]["last-misdeed"] != reason {
-                return Some(format!(
-                    "the health of cosigner-{number} does not tell of it"
-                ));
+            if !self.logs[PATIENT].tells(word, number, reason, began) {
+                let what = format!("{word:?} of cosigner-{number}: {reason}");
+                return Err(format!("the log does not tell of {what}"));
             }
         }
-        None
+        Ok(())
+    }
+
+    /// So many report it that it is believed, by both: even then nothing false is signed, and every
+    /// request is answered in time.
+    async fn believed(&mut self, case: &Case) -> Vec<Asking> {
+        self.switch(case, self.spare() + 1, 0);
+        self.are_listed("what is false is listed").await;
+        let mut latest = Vec::new();
+        for _ in 0..3 {
+            for signer in [PATIENT, HASTY] {
+                latest = self.fresh();
+                let asked = self.ask(signer, &latest).await;
+                self.hold(case.name, &asked);
+                for Asked { answer, .. } in &asked {
+                    let may_be = [200, 404, 500].contains(&answer.status);
+                    assert!(may_be, "{}: {answer:?}", case.name);
+                }
+            }
+        }
+        latest
     }
 
     /// One more lies: nothing false is signed, and every request is answered in time.
@@ -286,7 +340,7 @@ impl Trial {
             Beyond::Fails | Beyond::FailsSoon | Beyond::Unknown | Beyond::Either => HASTY,
             Beyond::Refused | Beyond::Invalid | Beyond::Signs => PATIENT,
         };
-        let (misdeeds, _) = self.counts(signer).await;
+        let before = Counted::by(&self.cluster, signer).await;
         for round in 1.. {
             let asking = self.fresh();
             let asked = self.ask(signer, &asking).await;
@@ -313,12 +367,10 @@ impl Trial {
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 continue;
             }
-            let (now, _) = self.counts(signer).await;
-            for ((number, reason), count) in now {
-                let before = misdeeds.get(&(number, reason.clone()));
-                let is_just = liars.contains(&number) || Some(&count) == before;
+            let now = Counted::by(&self.cluster, signer).await;
+            for (number, reason) in risen(&before.misdeeds, &now.misdeeds) {
                 assert!(
-                    is_just,
+                    liars.contains(&number),
                     "{what}: cosigner-{number} is blamed for its {reason}"
                 );
             }
@@ -374,11 +426,12 @@ impl Trial {
         liars.iter().copied().collect()
     }
 
-    /// As many as may lie so, and as many of the others are a bit late.
-    pub fn lead(&self, lie: &Lie) {
-        let late = self.size.members() - 2 * self.spare();
+    /// The last `count` lie so, and as many of the others are a bit late.
+    pub fn lead(&self, lie: &Lie, count: usize) {
+        let honest = self.size.members() - count;
+        let late = honest.saturating_sub(count);
         for (position, liar) in self.liars.iter().enumerate() {
-            liar.switch(if position >= self.size.threshold() {
+            liar.switch(if position >= honest {
                 lie.clone()
             } else if position >= late {
                 Lie::Slow(A_BIT_LATE)
@@ -388,65 +441,66 @@ impl Trial {
         }
     }
 
-    /// Misdeeds and failures that a signer-api has counted.
-    pub async fn counts(&self, signer: usize) -> (Counts, Counts) {
-        let metrics = self.cluster.metrics(signer).await;
-        let of = |name| {
-            metrics
-                .lines()
-                .filter_map(|line| count(line, name))
-                .collect()
-        };
-        (
-            of("countersign_cosigner_blamed_total"),
-            of("countersign_cosigner_failures_total"),
-        )
-    }
-
-    /// Who was blamed in the end, in the logs: each that lied, and nobody else. One of them lied only
-    /// when too many did, to who has little time.
+    /// In the end each that lied was blamed in a log, also the one that lied only when too many did.
     pub fn conclude(mut self) {
-        let log = [PATIENT, HASTY].map(|signer| self.cluster.signer(signer).log());
-        let log = log.concat();
-        let blames = |number: u64| {
-            let name = format!("cosigner-{number}");
-            let is_blame = |line: &str| line.contains("is to blame") && line.contains(&name);
-            log.lines().find(|line| is_blame(line)).map(str::to_owned)
-        };
-        let liars = self.spare() + 1;
-        let honest = self.size.members() - liars;
-        for (position, liar) in self.liars.iter().enumerate() {
+        self.read_logs();
+        for liar in self.liars.iter().rev().take(self.spare() + 1) {
             let number = liar.number();
-            let line = blames(number);
-            assert_eq!(
-                line.is_some(),
-                position >= honest,
-                "cosigner-{number}: {line:?}"
-            );
+            let is_blamed = self.logs.iter().any(|log| log.blames(number));
+            assert!(is_blamed, "cosigner-{number}");
         }
     }
+
+    /// Says how late the latest answer was.
+    pub fn tell(&self) {
+        let latest = self.latest.lock().unwrap();
+        println!("{}: {latest:.1?} after the deadline at most", self.size);
+    }
 }
 
-fn check_of(health: &Value, number: u64) -> &Value {
-    let id = format!("cosigner-check:cosigner-{number}");
-    let mut checks = health["checks"].as_array().unwrap().iter();
-    checks.find(|check| check["id"] == *id).unwrap()
-}
-
-/// `name{cosigner="cosigner-4",reason="partial"} 3`
-fn count(line: &str, name: &str) -> Option<((u64, String), u64)> {
-    let (labels, count) = line.strip_prefix(name)?.split_once("} ")?;
-    let label = |name: &str| {
-        Some(
-            labels
-                .split_once(&format!("{name}=\""))?
-                .1
-                .split_once('"')?
-                .0,
-        )
+fn was_asked(case: &Case, liar: &Liar) -> Result<(), String> {
+    let was_asked = match case.proof {
+        Proof::Promises(least) => liar.promises() + liar.signatures() >= least,
+        Proof::Signatures => liar.signatures() > 0,
+        Proof::Listings => liar.listings() > 0,
+        Proof::Connections => liar.connections() > 0,
+        Proof::Health => true,
     };
-    let number = label("cosigner")?.strip_prefix("cosigner-")?.parse().ok()?;
-    Some(((number, label("reason")?.to_owned()), count.parse().ok()?))
+    let missing = || format!("cosigner-{} was not asked", liar.number());
+    was_asked.then_some(()).ok_or_else(missing)
+}
+
+fn is_counted(case: &Case, number: u64, before: &Counted, now: &Counted) -> Result<(), String> {
+    let has = |(of, _): &(u64, &str)| *of == number;
+    if case.is_failure && !risen(&before.failures, &now.failures).any(|risen| has(&risen)) {
+        return Err(format!("no failure of cosigner-{number} was counted"));
+    }
+    let counts = [
+        (case.blamed, &before.misdeeds, &now.misdeeds),
+        (case.dissents, &before.dissents, &now.dissents),
+    ];
+    for (reason, before, now) in counts {
+        let Some(reason) = reason.filter(|_| case.is_noticed) else {
+            continue;
+        };
+        if !risen(before, now).any(|risen| risen == (number, reason)) {
+            return Err(format!("{reason} of cosigner-{number} is not counted"));
+        }
+    }
+    Ok(())
+}
+
+fn is_shown(case: &Case, number: u64, health: &Health) -> Result<(), String> {
+    let check = health.of(number);
+    let shows = |what, reason: Option<&str>| match reason {
+        Some(reason) if case.is_noticed => check["data"][what] == reason,
+        Some(_) | None => true,
+    };
+    let is_shown = shows("last-misdeed", case.blamed)
+        && shows("last-dissent", case.dissents)
+        && case.shows.is_none_or(|shows| shows(check));
+    let missing = || format!("the health of cosigner-{number} does not tell of it: {check}");
+    is_shown.then_some(()).ok_or_else(missing)
 }
 
 /// The requests of one epoch, each as JSON and as what it means.

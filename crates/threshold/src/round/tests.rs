@@ -96,6 +96,25 @@ fn who_is_outbid_waits_one_to_two_rounds_and_takes_the_next() {
 }
 
 #[test]
+fn those_that_did_not_agree_to_what_others_signed_are_named() {
+    let mut bench = open(Mode::Promised, 2, 5);
+    bench.refuse(1, 0, RefusalReason::Stopped);
+    bench.promise(1, 1, 0, Some(OTHER));
+    bench.outbid(1, 2, 0, 4);
+    for peer in [3, 4] {
+        bench.promise(2, peer, 0, None);
+        bench.sign(3, peer);
+    }
+    bench.tell(4, Event::Combined);
+    let dissents = [
+        (Peer(0), Dissent::Refused(RefusalReason::Stopped)),
+        (Peer(1), Dissent::Refused(RefusalReason::Slashable)),
+        (Peer(2), Dissent::Outbid),
+    ];
+    assert_eq!(bench.round.dissents(), dissents);
+}
+
+#[test]
 fn nobody_is_followed_to_where_the_rounds_end() {
     for held in [1_000_001, u64::MAX] {
         let mut bench = open(Mode::Promised, 3, 4);

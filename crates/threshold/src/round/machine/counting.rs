@@ -3,7 +3,9 @@
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use super::{Member, Phase, Round, Stage, Standing, seats::Seats};
-use crate::round::{Effect, Failure, FailureReason, Mode, Refusal, RefusalReason, Verdict};
+use crate::round::{
+    Dissent, Effect, Failure, FailureReason, Mode, Peer, Refusal, RefusalReason, Verdict,
+};
 
 fn distinct<'a>(members: impl Iterator<Item = &'a Member>) -> Seats {
     members.map(|member| member.seat).collect()
@@ -101,6 +103,21 @@ impl Round {
         }
         let threshold = self.terms.threshold;
         possible.count() < threshold || another_ballot_may_help && prompt.count() < threshold
+    }
+
+    /// Who does not agree, as it stands, and why: of worth when others have signed all the same.
+    #[must_use]
+    pub fn dissents(&self) -> Vec<(Peer, Dissent)> {
+        let dissents = self.members.iter().filter_map(|member| {
+            let dissent = match (&member.standing, &member.stage) {
+                (Standing::Refused(refusal), _) => Dissent::Refused(refusal.reason),
+                (Standing::SignedAnother, _) => Dissent::Refused(RefusalReason::Slashable),
+                (Standing::Able, Stage::Outbid) if member.partial.is_none() => Dissent::Outbid,
+                (Standing::Able | Standing::Blamed, _) => return None,
+            };
+            Some((member.peer, dissent))
+        });
+        dissents.collect()
     }
 
     /// How many members may be absent.

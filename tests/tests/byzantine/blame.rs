@@ -1,0 +1,152 @@
+//! What a signer-api says of cosigners: in its metrics, in its health check, and in its log.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tests::cluster::Cluster;
+
+/// Of one kind, and of one cosigner, a line is logged in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often, by cosigner and reason.
+pub type Counts = BTreeMap<(u64, String), u64>;
+
+/// What a signer-api has counted so far.
+pub struct Counted {
+    pub misdeeds: Counts,
+    pub dissents: Counts,
+    pub failures: Counts,
+}
+
+impl Counted {
+    pub async fn by(cluster: &Cluster, signer: usize) -> Self {
+        let metrics = cluster.metrics(signer).await;
+        let of = |name| {
+            let lines = metrics.lines();
+            lines.filter_map(|line| count(line, name)).collect()
+        };
+        Self {
+            misdeeds: of("countersign_cosigner_blamed_total"),
+            dissents: of("countersign_cosigner_dissents_total"),
+            failures: of("countersign_cosigner_failures_total"),
+        }
+    }
+}
+
+/// `name{cosigner="cosigner-4",reason="partial"} 3`
+fn count(line: &str, name: &str) -> Option<((u64, String), u64)> {
+    let (labels, count) = line.strip_prefix(name)?.split_once("} ")?;
+    let number = between(labels, "cosigner=\"cosigner-", "\"")?;
+    let reason = between(labels, "reason=\"", "\"")?;
+    let key = (number.parse().ok()?, reason.to_owned());
+    Some((key, count.parse().ok()?))
+}
+
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    Some(text.split_once(before)?.1.split_once(after)?.0)
+}
+
+/// Who was counted for what more often than before.
+pub fn risen<'a>(before: &'a Counts, now: &'a Counts) -> impl Iterator<Item = (u64, &'a str)> {
+    let has_risen = |(key, count): &(&_, &u64)| before.get(*key).is_none_or(|was| *count > was);
+    let risen = now.iter().filter(has_risen);
+    risen.map(|((number, reason), _)| (*number, reason.as_str()))
+}
+
+/// What the health check says of each cosigner.
+pub struct Health(BTreeMap<u64, Value>);
+
+impl Health {
+    pub async fn by(cluster: &Cluster, signer: usize) -> Self {
+        let health = cluster.get(signer, "/healthcheck").await.json();
+        let checks = health["checks"].as_array().unwrap().iter();
+        let checks = checks.filter_map(|check| {
+            let number = check["id"].as_str()?;
+            let number = number.strip_prefix("cosigner-check:cosigner-")?;
+            Some((number.parse().ok()?, check.clone()))
+        });
+        Self(checks.collect())
+    }
+
+    pub fn of(&self, number: u64) -> &Value {
+        &self.0[&number]
+    }
+}
+
+/// What a line of the log says of a cosigner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// It is to blame.
+    Blame,
+    /// It did not agree.
+    Dissent,
+}
+
+#[derive(Debug, Clone)]
+pub struct Line {
+    pub word: Word,
+    pub number: u64,
+    pub reason: String,
+    read: Instant,
+}
+
+/// The log of one signer-api, as far as it was read.
+#[derive(Default)]
+pub struct Log {
+    bytes: usize,
+    lines: Vec<Line>,
+}
+
+impl Log {
+    /// What was logged since it was read last.
+    pub fn read(&mut self, cluster: &mut Cluster, signer: usize) -> Vec<Line> {
+        let log = cluster.signer(signer).log();
+        let new = &log[self.bytes..];
+        // The last line may be half written.
+        let whole = new.rfind('\n').map_or(0, |end| end + 1);
+        self.bytes += whole;
+        let lines: Vec<Line> = new[..whole].lines().filter_map(line).collect();
+        self.lines.extend(lines.iter().cloned());
+        lines
+    }
+
+    /// Whether this was logged since `began`, or so shortly before that it need not be again.
+    pub fn tells(&self, word: Word, number: u64, reason: &str, began: Instant) -> bool {
+        self.lines.iter().any(|line| {
+            line.word == word
+                && (line.number, line.reason.as_str()) == (number, reason)
+                && line.read + LOG_INTERVAL >= began
+        })
+    }
+
+    /// Whether it was ever blamed.
+    pub fn blames(&self, number: u64) -> bool {
+        let mut lines = self.lines.iter();
+        lines.any(|line| line.word == Word::Blame && line.number == number)
+    }
+}
+
+fn line(line: &str) -> Option<Line> {
+    let word = if line.contains("a cosigner is to blame") {
+        Word::Blame
+    } else if line.contains("a cosigner did not agree to what others signed") {
+        Word::Dissent
+    } else {
+        return None;
+    };
+    let named = || {
+        let number = between(line, "cosigner=cosigner-", " ")?.parse().ok()?;
+        let reason = between(line, "reason=\"", "\"")?;
+        Some((number, reason.to_owned()))
+    };
+    let (number, reason) = named().unwrap_or_else(|| panic!("names nobody, or nothing: {line}"));
+    Some(Line {
+        word,
+        number,
+        reason,
+        read: Instant::now(),
+    })
+}
