@@ -241,8 +241,18 @@ impl Settings {
         let mut certificates = CertificateFiles::default();
         certificates.add(certificate, Role::Own);
         certificates.add(ca, Role::Authority);
+        let mut others = vec![path.to_owned(), key.clone()];
+        match &self.config.database {
+            DatabaseConfig::Sqlite(_) => {}
+            DatabaseConfig::Postgres(postgres) => {
+                others.extend(postgres.password_file.clone());
+                if let Some(ca) = &postgres.ca {
+                    certificates.add(ca, Role::Authority);
+                }
+            }
+        }
         Files {
-            others: vec![path.to_owned(), key.clone()],
+            others,
             certificates,
         }
     }

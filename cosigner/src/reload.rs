@@ -14,6 +14,7 @@ use daemon::{
     reload::{Files, Reload, differing},
     tls::{self, ServerTls, TlsSlot},
 };
+use slashing::{Access, Database};
 use tracing::info;
 
 use crate::{
@@ -23,10 +24,12 @@ use crate::{
 };
 
 /// The settings that are taken over; every other one needs a restart.
-const LIVE: [&str; 8] = [
+const LIVE: [&str; 10] = [
     "tls.certificate",
     "tls.key",
     "tls.ca",
+    "database.postgres.password_file",
+    "database.postgres.ca",
     "authority.sign",
     "authority.administer",
     "allow_voluntary_exits",
@@ -41,6 +44,7 @@ pub(crate) struct Taking {
     pub(crate) started: Config,
     pub(crate) tls: Option<TlsSlot>,
     pub(crate) authority: AuthoritySlot,
+    pub(crate) database: Database,
     pub(crate) service: Arc<Service>,
     pub(crate) drain_ms: Arc<AtomicU64>,
 }
@@ -49,6 +53,7 @@ pub(crate) struct Taking {
 pub(crate) struct Read {
     settings: Settings,
     tls: ServerTls,
+    access: Access,
     differing: BTreeSet<String>,
 }
 
@@ -58,11 +63,14 @@ impl Reload for Taking {
     fn read(&self) -> Result<(Read, Files), ConfigError> {
         let settings = Settings::load(&self.path)?;
         let tls = tls::mutual_server(&settings.config.tls, &settings.authority.everyone())?;
+        let access = Access::read(&self.started.database, &settings.config.database)
+            .map_err(|error| ConfigError::new(error.to_string()))?;
         let files = settings.files(&self.path);
         let differing = differing(&self.started, &settings.config)?;
         let read = Read {
             settings,
             tls,
+            access,
             differing,
         };
         Ok((read, files))
@@ -72,11 +80,13 @@ impl Reload for Taking {
         let Read {
             settings,
             tls,
+            access,
             mut differing,
         } = read;
         if let Some(slot) = &self.tls {
             slot.replace(tls);
         }
+        self.database.replace_access(access);
         info!(
             sign = ?settings.authority.sign,
             administer = ?settings.authority.administer,

@@ -103,7 +103,7 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
     let vault = Arc::new(vault);
     let metrics = Arc::new(Metrics::default());
     introduce(settings, &vault.listing(), &metrics);
-    let ledger = open_ledger(settings, database, start.origin).await?;
+    let ledger = open_ledger(settings, database.clone(), start.origin).await?;
     let service = service(settings, &vault, &ledger, &metrics);
     let limits = ListenerLimits::default();
     let listener = Listener::bind(config.listen, Some(start.tls), limits).await?;
@@ -120,6 +120,7 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
         started: config.clone(),
         tls: listener.tls(),
         authority: settings.authority.clone().into(),
+        database,
         service,
         drain_ms: Arc::new(config.drain_ms.into()),
     });

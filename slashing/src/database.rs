@@ -89,6 +89,30 @@ impl fmt::Debug for PostgresConfig {
     }
 }
 
+/// What lets this process into a database and whom it trusts there, as files say it at present:
+/// the password and the certificates of a PostgreSQL server.
+pub struct Access(Option<postgres::Server>);
+
+impl Access {
+    /// Reads and checks the files that `now` names, for the server that `opened` names: which one
+    /// that is does not change while it is open.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Config`]: a file that is missing or wrong.
+    pub fn read(opened: &DatabaseConfig, now: &DatabaseConfig) -> Result<Self, DatabaseError> {
+        let (DatabaseConfig::Postgres(opened), DatabaseConfig::Postgres(now)) = (opened, now)
+        else {
+            return Ok(Self(None));
+        };
+        let server = postgres::Server::configured(&PostgresConfig {
+            password_file: now.password_file.clone(),
+            ca: now.ca.clone(),
+            ..opened.clone()
+        })?;
+        Ok(Self(Some(server)))
+    }
+}
+
 /// Why a database was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
@@ -210,6 +234,15 @@ impl Database {
                     .await
                     .map(Self::Postgres)
             }
+        }
+    }
+
+    /// Every connection that is made from now on is made with this. Those that are open stay: the
+    /// ledger is not let go of.
+    pub fn replace_access(&self, access: Access) {
+        match (self, access.0) {
+            (Self::Postgres(database), Some(server)) => database.replace_access(server),
+            (Self::Sqlite(_) | Self::Postgres(_), _) => {}
         }
     }
 

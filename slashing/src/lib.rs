@@ -23,8 +23,8 @@ mod machine;
 pub mod simulation;
 
 pub use database::{
-    Database, DatabaseConfig, DatabaseError, PostgresConfig, PostgresDatabase, SqliteConfig,
-    SqliteDatabase,
+    Access, Database, DatabaseConfig, DatabaseError, PostgresConfig, PostgresDatabase,
+    SqliteConfig, SqliteDatabase,
 };
 pub use ledger::{
     Ask, Denial, InitialHistory, Ledger, LedgerLimits, OpenError, Opening, Origin, Position,

@@ -36,6 +36,8 @@ const DEADLINE_LINE: &str = "deadline_ms = 2500";
 const MARGIN: Duration = Duration::from_secs(5);
 /// When a peer that does not answer must be known to be away.
 const NOTICED: Duration = Duration::from_secs(2);
+/// What a busy machine may add to half of such times.
+const NOTICED_MARGIN: Duration = Duration::from_millis(500);
 /// When everything must have come back after a fault.
 const RECOVERED: Duration = Duration::from_secs(30);
 /// Within a decision, moments come at once.
@@ -45,11 +47,6 @@ const ORDER_BYTES: usize = 200;
 
 /// How long a caller waits for an answer.
 const CALLER_WAIT: Duration = Duration::from_secs(4);
-/// How much longer a slow cosigner takes.
-const SLOW: Duration = Duration::from_millis(300);
-/// Requests after which a signer-api knows how fast its cosigners are.
-const WARM_UP: usize = 20;
-
 /// Signer-apis whose networks to the cosigners are hurt; one more serves hurt callers.
 const LANES: usize = 4;
 
@@ -128,22 +125,47 @@ fn cases(moments: &[Moment], validators: &[PublicKey]) -> VecDeque<Case> {
     cases
 }
 
-/// The longest times that were measured, by what was measured and of which fault.
+/// The times that were measured, by what was measured and of which fault.
 #[derive(Default)]
-struct Figures(Mutex<BTreeMap<String, Duration>>);
+struct Figures(Mutex<BTreeMap<String, Vec<Duration>>>);
+
+/// What is measured of how long it takes until who is away is known to be.
+const NOTICING: &str = "noticed";
 
 impl Figures {
     fn add(&self, what: &str, fault: Fault, took: Duration) {
         let mut figures = self.0.lock().unwrap();
-        let longest = figures.entry(format!("{what} {fault:?}")).or_default();
-        *longest = took.max(*longest);
+        let times = figures.entry(format!("{what} {fault:?}")).or_default();
+        times.push(took);
+        times.sort();
     }
 
     fn print(&self, of: &str) {
-        for (what, longest) in self.0.lock().unwrap().iter() {
-            println!("{of}: {what}: {} ms at most", longest.as_millis());
+        for (what, times) in self.0.lock().unwrap().iter() {
+            let [least, half, most] =
+                [0, (times.len() - 1) / 2, times.len() - 1].map(|at| times[at].as_millis());
+            println!("{of}: {what}: {least} to {most} ms, half of them within {half} ms");
         }
     }
+
+    /// One attempt may be late where the machine is busy; half of those of a fault are not, and the
+    /// best has nothing to make up for.
+    fn check_noticed(&self) {
+        let figures = self.0.lock().unwrap();
+        for fault in FAULTS.into_iter().filter(|fault| is_deadly(*fault)) {
+            let times = &figures[&format!("{NOTICING} {fault:?}")];
+            assert!(times.len() >= 4, "{fault:?}: {times:?}");
+            assert!(times[0] <= NOTICED, "{fault:?}: {times:?}");
+            let half = times[(times.len() - 1) / 2];
+            assert!(half <= NOTICED + NOTICED_MARGIN, "{fault:?}: {times:?}");
+        }
+    }
+}
+
+/// A network that is hurt.
+struct Hurt {
+    at: usize,
+    since: Instant,
 }
 
 /// One signer-api, and proxies on its networks or on its cosigners' ones, the first first.
@@ -178,12 +200,12 @@ impl Lane<'_> {
     }
 
     /// Hurts one of the networks that are well, at its moment of a decision, and returns it with
-    /// the answer to what was asked then.
-    async fn hurt(&self, case: &Case, well: &[usize], request: &Value) -> (usize, Answer) {
+    /// the moment and the answer to what was asked then.
+    async fn hurt(&self, case: &Case, well: &[usize], request: &Value) -> (Hurt, Answer) {
         match case.moment {
             Moment::Before | Moment::After => {
-                self.proxies[well[0]].set(case.fault);
-                (well[0], self.ask(case, request).await)
+                let hurt = self.strike(case, well[0]);
+                (hurt, self.ask(case, request).await)
             }
             Moment::Promise | Moment::Partial | Moment::Commit | Moment::Committed => {
                 let first = self.hurt_within(case, well);
@@ -193,8 +215,14 @@ impl Lane<'_> {
         }
     }
 
+    fn strike(&self, case: &Case, at: usize) -> Hurt {
+        self.proxies[at].set(case.fault);
+        let since = Instant::now();
+        Hurt { at, since }
+    }
+
     /// The first whose moment comes is hurt, the others go on.
-    async fn hurt_within(&self, case: &Case, well: &[usize]) -> usize {
+    async fn hurt_within(&self, case: &Case, well: &[usize]) -> Hurt {
         let held = well.iter().map(|at| {
             let proxy = &self.proxies[*at];
             let way = case.moment.arm(proxy);
@@ -204,11 +232,11 @@ impl Lane<'_> {
         });
         let (is_held, first, _) = select_all(held.collect::<Vec<_>>()).await;
         assert!(is_held, "{case:?}: the moment does not come");
-        self.proxies[well[first]].set(case.fault);
+        let hurt = self.strike(case, well[first]);
         for other in well.iter().filter(|other| **other != well[first]) {
             self.proxies[*other].heal();
         }
-        well[first]
+        hurt
     }
 
     /// Whether the health check says so of a cosigner.
@@ -221,11 +249,11 @@ impl Lane<'_> {
         })
     }
 
-    async fn noticed(&self, case: &Case, at: usize) {
-        let began = Instant::now();
+    async fn noticed(&self, case: &Case, hurt: &Hurt) {
+        let at = hurt.at;
         let what = format!("{case:?}: cosigner-{} is noticed to be away", at + 1);
         eventually(&what, NOTICED + MARGIN, || self.health(at, "DOWN")).await;
-        self.figures.add("noticed", case.fault, began.elapsed());
+        self.figures.add(NOTICING, case.fault, hurt.since.elapsed());
     }
 
     async fn recovered(&self, case: &Case) {
@@ -252,9 +280,9 @@ impl Lane<'_> {
             "{case:?}: one can be spared: {answer:?}"
         );
         let signed_spared = answer.signature();
-        well.retain(|at| *at != first);
+        well.retain(|at| *at != first.at);
         if is_deadly(case.fault) {
-            self.noticed(case, first).await;
+            self.noticed(case, &first).await;
         }
         let answer = self.ask(case, late).await;
         assert_eq!(answer.status, 200, "{case:?}: one is away: {answer:?}");
@@ -316,8 +344,8 @@ async fn no_fault_between_a_signer_api_and_cosigners_hangs_loses_or_contradicts_
     let mut prepared = Prepared::new(Options {
         signers: LANES + 1,
         signer_lines: DEADLINE_LINE,
-        // One for each case, also of callers, and one more.
-        ..Options::new(test_keys(28 + 28 + 1))
+        // One for each case, also of callers.
+        ..Options::new(test_keys(28 + 28))
     })
     .await;
     let mut between = Vec::new();
@@ -336,9 +364,9 @@ async fn no_fault_between_a_signer_api_and_cosigners_hangs_loses_or_contradicts_
     });
     let lanes: Vec<_> = lanes.collect();
     let cases = cases(&MOMENTS, cluster.validators());
-    one_slow_cosigner_costs_nothing(&lanes[0], cluster.validators()[cases.len()]).await;
     tokio::join!(run_in_lanes(&lanes, cases), no_caller_is_lost(&cluster));
     figures.print("signer-api to cosigner");
+    figures.check_noticed();
 }
 
 /// Connections that only look for new shares do not stay dead either.
@@ -388,6 +416,7 @@ async fn no_fault_between_a_cosigner_and_its_postgres_hangs_loses_or_contradicts
     // The same keys in all lanes, each of which has ledgers of its own.
     run_in_lanes(&lanes, cases(&MOMENTS, committees[0].0.validators())).await;
     figures.print("cosigner to Postgres");
+    figures.check_noticed();
     let found = committees.into_iter().map(|(cluster, proxies)| async move {
         shares_are_still_found(cluster).await;
         drop(proxies);
@@ -527,40 +556,4 @@ async fn no_caller_is_lost(cluster: &Cluster) {
         .buffer_unordered(7)
         .collect::<()>()
         .await;
-}
-
-/// What 1 of 100 requests took at least, after some that measured the cosigners.
-async fn p99(lane: &Lane<'_>, case: &Case, epochs: std::ops::Range<u64>) -> Duration {
-    let mut took = Vec::new();
-    for epoch in epochs {
-        let began = Instant::now();
-        let answer = lane.ask(case, &attestation(epoch, epoch + 1, 1)).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        took.push(began.elapsed());
-    }
-    let mut took = took.split_off(WARM_UP);
-    took.sort();
-    took[took.len() * 99 / 100 - 1]
-}
-
-/// Nobody waits for one slow cosigner.
-async fn one_slow_cosigner_costs_nothing(lane: &Lane<'_>, validator: PublicKey) {
-    let case = Case {
-        fault: Fault::Delay(SLOW),
-        moment: Moment::Before,
-        validator,
-    };
-    for attempt in 0..3 {
-        let first = attempt * 1_000 + 1;
-        let usual = p99(lane, &case, first..first + 120).await;
-        lane.proxies[0].set_way(Way::Down, case.fault);
-        let with_slow = p99(lane, &case, first + 200..first + 320).await;
-        lane.proxies[0].heal();
-        println!("p99 {usual:?}, with a cosigner that takes {SLOW:?} longer {with_slow:?}");
-        // Waited for, it would take twice as long: a promise, then a signature.
-        if with_slow < SLOW {
-            return;
-        }
-    }
-    panic!("requests wait for a slow cosigner");
 }

@@ -11,12 +11,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tests::{
     cluster::{Cluster, Options, test_keys},
     process::eventually,
+    proxy::{Fault, Proxy},
     requests::{attestation, block, randao},
 };
 use tokio::{
@@ -28,6 +29,15 @@ use tokio::{
 /// Callers at once, each with one request after the other: ten times the places.
 const CALLERS: u64 = 300;
 const SIGNER: &str = "requests_max = 32\ndeadline_ms = 20000\n";
+/// What callers that only take places may add to thrice the median of the others.
+const SLOWER_AT_MOST: Duration = Duration::from_millis(50);
+/// Callers that vanish: all but a few of the places of one address.
+const VANISHING: usize = 90;
+/// What was begun may take 10 s, is looked at every 5 s, and may take 10 s to be answered; then an idle
+/// connection has its 4 s. The rest is for a busy machine.
+const VANISHED_WITHIN: Duration = Duration::from_secs(60);
+/// A quiet peer is asked whether it is there after so long.
+const PROBED_WITHIN: Duration = Duration::from_secs(60);
 /// How long the flood lasts.
 const FLOOD: Duration = Duration::from_secs(6);
 
@@ -92,7 +102,7 @@ async fn what_is_too_much_is_turned_away_and_proposals_go_on() {
             tokio::spawn(call(url, caller, Arc::clone(&epochs), Arc::clone(&stop)))
         })
         .collect();
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let mut memory = Vec::new();
     let mut slot = 1_u64;
     while began.elapsed() < FLOOD {
@@ -152,6 +162,48 @@ async fn connect_from(host: &str, to: SocketAddr) -> TcpStream {
     socket.connect(to).await.unwrap()
 }
 
+/// Asks for everything once in an epoch, one after the other, and returns what each took.
+async fn honest(cluster: &Cluster, epoch: u64) -> Vec<Duration> {
+    let mut took = Vec::new();
+    for key in cluster.validators() {
+        for request in [
+            attestation(epoch, epoch + 1, 1),
+            block(epoch, 1),
+            randao(epoch),
+        ] {
+            let began = Instant::now();
+            let answer = cluster.sign(0, key, &request).await;
+            took.push(began.elapsed());
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+    }
+    took
+}
+
+fn median(mut took: Vec<Duration>) -> Duration {
+    took.sort();
+    took[took.len() / 2]
+}
+
+/// What honest callers wait while nobody else is there: in the epochs below 10.
+async fn usual(cluster: &Cluster) -> Duration {
+    let mut took = Vec::new();
+    for epoch in 1..10 {
+        took.extend(honest(cluster, epoch).await);
+    }
+    median(took)
+}
+
+/// Generous, for the machine may have become busy meanwhile.
+fn check_as_fast(usual: Duration, beside: Vec<Duration>) {
+    let beside = median(beside);
+    println!("honest callers: a median of {usual:?} alone, {beside:?} beside the others");
+    assert!(
+        beside <= usual * 3 + SLOWER_AT_MOST,
+        "{usual:?}, {beside:?}"
+    );
+}
+
 /// Whether the other side has hung up.
 async fn is_closed(connection: &mut TcpStream) -> bool {
     matches!(
@@ -179,6 +231,7 @@ async fn clients_that_only_take_places_leave_the_others_theirs() {
         format!("{head}content-length: 10000000\r\n\r\n{{"),
         format!("{head}transfer-encoding: chunked\r\n\r\n100000\r\n{{"),
     ];
+    let usual = usual(&cluster).await;
     let mut idlers = Vec::new();
     for number in 0..200 {
         let mut connection = connect_from("127.0.0.2", address).await;
@@ -195,22 +248,15 @@ async fn clients_that_only_take_places_leave_the_others_theirs() {
         || async { cluster.metrics(0).await.contains(turned_away) },
     )
     .await;
-    for epoch in 1..10 {
-        for key in cluster.validators() {
-            for request in [
-                attestation(epoch, epoch + 1, 1),
-                block(epoch, 1),
-                randao(epoch),
-            ] {
-                let answer = cluster.sign(0, key, &request).await;
-                assert_eq!(answer.status, 200, "{answer:?}");
-            }
-        }
+    let mut beside = Vec::new();
+    for epoch in 10..20 {
+        beside.extend(honest(&cluster, epoch).await);
         assert_eq!(cluster.get(0, "/healthcheck").await.status, 200);
         for connection in &mut idlers {
             let _ = connection.try_write(b"x");
         }
     }
+    check_as_fast(usual, beside);
     // They go, and others from there are let in.
     let mut open = 0;
     for connection in &mut idlers {
@@ -227,4 +273,102 @@ async fn clients_that_only_take_places_leave_the_others_theirs() {
             && answer.ends_with(b"200")
     })
     .await;
+}
+
+/// The connections that a server has open at this moment, as it counts them.
+async fn open(cluster: &Cluster) -> usize {
+    let metrics = cluster.metrics(0).await;
+    let mut lines = metrics.lines();
+    let open = lines.find_map(|line| line.strip_prefix("countersign_http_connections_open "));
+    open.unwrap().parse().unwrap()
+}
+
+/// When the system asks next whether the other end is there, for each connection that was accepted on
+/// a port: nothing if it never does. From `/proc/net/tcp`, in whose timers 2 is that of keepalive.
+fn probed(port: u16) -> Vec<Option<Duration>> {
+    const ESTABLISHED: &str = "01";
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let accepted = fields[1].ends_with(&format!(":{port:04X}"));
+        (accepted && fields[3] == ESTABLISHED).then(|| fields[5].to_owned())
+    });
+    let probed = rows.map(|timer| {
+        let (kind, hundredths) = timer.split_once(':').unwrap();
+        let hundredths = u64::from_str_radix(hundredths, 16).unwrap();
+        (kind == "02").then_some(Duration::from_millis(hundredths * 10))
+    });
+    probed.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_that_vanish_without_a_word_lose_their_places_and_nobody_waits_for_them() {
+    let cluster = Cluster::start(Options {
+        signer_lines: "connections_max = 128\nconnections_per_address_max = 96\n\
+                       keep_alive_ms = 4000\n",
+        ..Options::new(test_keys(2))
+    })
+    .await;
+    let address: SocketAddr = cluster.url(0).replace("http://", "").parse().unwrap();
+    let key = cluster.validators()[0];
+    let head = format!("POST /api/v1/eth2/sign/{key} HTTP/1.1\r\nhost: 127.0.0.1\r\n");
+    let answered = "GET /upcheck HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".to_owned();
+    let begun = [
+        String::new(),
+        "P".to_owned(),
+        head.clone(),
+        format!("{head}content-length: 100000\r\n\r\n{{"),
+        format!("{answered}{answered}"),
+        answered,
+    ];
+    let usual = usual(&cluster).await;
+    let proxy = Proxy::start(address).await;
+    let through = SocketAddr::from(([127, 0, 0, 1], proxy.port()));
+    let mut vanishing = Vec::new();
+    for number in 0..VANISHING {
+        let mut connection = TcpStream::connect(through).await.unwrap();
+        let bytes = begun[number % begun.len()].as_bytes();
+        connection.write_all(bytes).await.unwrap();
+        if bytes.starts_with(b"GET") {
+            connection.read_exact(&mut [0; 12]).await.unwrap();
+        }
+        vanishing.push(connection);
+    }
+    eventually("they are connected", Duration::from_secs(20), || async {
+        open(&cluster).await >= VANISHING
+    })
+    .await;
+    // What they say from now on, and that they end, never arrives.
+    proxy.set(Fault::Stall);
+    drop(vanishing);
+    // What is on its way has another timer.
+    eventually(
+        "everybody will be probed",
+        Duration::from_secs(5),
+        || async {
+            let probed = probed(address.port());
+            let soon =
+                |probed: &Option<Duration>| probed.is_some_and(|after| after <= PROBED_WITHIN);
+            probed.len() >= VANISHING && probed.iter().all(soon)
+        },
+    )
+    .await;
+
+    let (began, mut beside, mut epoch) = (Instant::now(), Vec::new(), 10);
+    while open(&cluster).await > 96 - VANISHING {
+        assert!(began.elapsed() < VANISHED_WITHIN, "they keep their places");
+        beside.extend(honest(&cluster, epoch).await);
+        epoch += 1;
+    }
+    println!("who vanished was found out within {:?}", began.elapsed());
+    check_as_fast(usual, beside);
+    let mut others = Vec::new();
+    for _ in 0..VANISHING {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        connection.write_all(begun[5].as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        connection.read_exact(&mut answer).await.unwrap();
+        assert!(answer.ends_with(b"200"), "{answer:?}");
+        others.push(connection);
+    }
 }

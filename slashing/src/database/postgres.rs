@@ -17,16 +17,18 @@ use tokio_postgres::{
 };
 
 use super::{DatabaseError, Known, PostgresConfig, same_chain};
+use access::Reached;
 use hosts::Any;
 use pool::Pool;
 use schema::{READ_CHAIN, bind, migrate};
-use server::Server;
 use warnings::Warnings;
 
 pub(crate) use hosts::Check;
-pub(super) use server::parse;
+pub(super) use server::{Server, parse};
 
 mod server;
+
+mod access;
 
 mod hosts;
 
@@ -51,7 +53,7 @@ const MIGRATE_WAIT: Duration = Duration::from_secs(600);
 /// A PostgreSQL server with the current schema. Cheap to clone.
 #[derive(Clone)]
 pub struct PostgresDatabase {
-    server: Arc<Server>,
+    server: Reached,
     pool: Pool,
     genesis_validators_root: Root,
     pub(super) known: Known,
@@ -72,8 +74,8 @@ impl PostgresDatabase {
         config: &PostgresConfig,
         genesis_validators_root: Root,
     ) -> Result<Self, DatabaseError> {
-        let server = Arc::new(Server::configured(config)?);
-        let (mut connection, ()) = hosts::first(&server, &Any).await?;
+        let server = Reached::by(Server::configured(config)?);
+        let (mut connection, ()) = hosts::first(&server.now(), &Any).await?;
         timeout(MIGRATE_WAIT, async {
             migrate(&mut connection.client).await?;
             bind(&mut connection.client, genesis_validators_root).await
@@ -82,7 +84,7 @@ impl PostgresDatabase {
         .map_err(|_| DatabaseError::Unavailable("migrations took too long".to_owned()))??;
         let known = Known::default();
         Ok(Self {
-            pool: Pool::new(Arc::clone(&server), known.clone())?,
+            pool: Pool::new(server.clone(), known.clone())?,
             server,
             genesis_validators_root,
             known,
@@ -114,13 +116,18 @@ impl PostgresDatabase {
             database: self,
             check,
         };
-        hosts::first(&self.server, &checked).await
+        hosts::first(&self.server.now(), &checked).await
+    }
+
+    /// From the next connection on. Those that are open, the ledger's own among them, stay.
+    pub(super) fn replace_access(&self, server: Server) {
+        self.server.replace(server);
     }
 
     /// Whether the server is still set up to keep what it commits: its settings can be changed
     /// while it runs.
     pub(crate) async fn recheck(&self, connection: &Connection) -> Result<(), DatabaseError> {
-        timeout(RECHECK_WAIT, self.server.check_settings(connection))
+        timeout(RECHECK_WAIT, self.server.now().check_settings(connection))
             .await
             .map_err(|_| DatabaseError::Unavailable(NO_ANSWER.to_owned()))?
     }

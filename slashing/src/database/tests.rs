@@ -5,6 +5,8 @@ use futures_util::future::join_all;
 use super::*;
 use crate::testing::{CHAIN, Place, attest, decide, open_error, patient, propose};
 
+mod access;
+
 #[tokio::test]
 async fn a_database_is_bound_to_the_first_chain_it_was_opened_for() {
     for place in Place::each().await {

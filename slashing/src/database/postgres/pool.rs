@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Config, NoTls};
 
-use super::{CONNECT_WAIT, NotOlder, hosts, server::Server};
+use super::{CONNECT_WAIT, NotOlder, access::Reached, hosts};
 use crate::database::{DatabaseError, Known};
 
 /// Connections that are open at most, besides the ledger's own.
@@ -24,7 +24,7 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(server: Arc<Server>, known: Known) -> Result<Self, DatabaseError> {
+    pub(super) fn new(server: Reached, known: Known) -> Result<Self, DatabaseError> {
         let refusal = Arc::new(Mutex::new(None));
         let connect = Vetted {
             server,
@@ -66,7 +66,7 @@ impl Pool {
 }
 
 struct Vetted {
-    server: Arc<Server>,
+    server: Reached,
     known: Known,
     /// Why the last connection was not made, which a pool's error has no room for.
     refusal: Arc<Mutex<Option<DatabaseError>>>,
@@ -79,7 +79,7 @@ impl Connect for Vetted {
     ) -> BoxFuture<'_, Result<(tokio_postgres::Client, JoinHandle<()>), tokio_postgres::Error>>
     {
         let connecting = async {
-            let refusal = match hosts::first(&self.server, &NotOlder(&self.known)).await {
+            let refusal = match hosts::first(&self.server.now(), &NotOlder(&self.known)).await {
                 Ok((connection, ())) => return Ok(connection.into_parts()),
                 Err(refusal) => refusal,
             };

@@ -2,10 +2,15 @@
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use parking_lot::Mutex;
+use rustls::pki_types::{
+    CertificateDer,
+    pem::{self, PemObject},
+};
 use tokio_postgres::{
     Config, NoTls,
     config::{self, SslMode, TargetSessionAttrs},
+    error::SqlState,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -18,11 +23,14 @@ const UNACKNOWLEDGED_WAIT: Duration = Duration::from_secs(5);
 const PORT: u16 = 5432;
 
 /// A server's addresses, and what is asked of whichever answers.
-pub(super) struct Server {
+pub(in crate::database) struct Server {
     /// At least one, each with another name.
     pub(super) hosts: Vec<Host>,
     pub(super) synchronous_standbys_min: u32,
     tls: Option<MakeRustlsConnect>,
+    /// The last password that let us in, until the configured one has: the file is changed before
+    /// the role's password is, or the other way round, and connections may be lost in between.
+    former: Mutex<Option<Vec<u8>>>,
 }
 
 /// One address of a server.
@@ -33,17 +41,10 @@ pub(super) struct Host {
 }
 
 impl Server {
-    pub(super) fn configured(from: &PostgresConfig) -> Result<Self, DatabaseError> {
+    pub(in crate::database) fn configured(from: &PostgresConfig) -> Result<Self, DatabaseError> {
         let mut config = parse(&from.url).map_err(DatabaseError::Config)?;
         if let Some(path) = &from.password_file {
-            let password = fs::read(path)
-                .map_err(|error| unreadable("password_file", path, &error.to_string()))?;
-            let end = password.iter().rposition(|byte| !b"\r\n".contains(byte));
-            config.password(
-                password
-                    .get(..end.map_or(0, |end| end + 1))
-                    .unwrap_or_default(),
-            );
+            config.password(password(path)?);
         }
         if from.ca.is_some() && config.get_ssl_mode() == SslMode::Prefer {
             config.ssl_mode(SslMode::Require);
@@ -66,16 +67,66 @@ impl Server {
             hosts: hosts(&config).map_err(DatabaseError::Config)?,
             synchronous_standbys_min: from.synchronous_standbys_min,
             tls,
+            former: Mutex::default(),
         })
     }
 
     pub(super) async fn connect(&self, host: &Host) -> Result<Connection, DatabaseError> {
-        let connected = match &self.tls {
-            Some(tls) => Connection::to(&host.config, tls.clone()).await,
-            None => Connection::to(&host.config, NoTls).await,
+        let refused = match self.shake_hands(&host.config).await {
+            Ok(connection) => {
+                *self.former.lock() = None;
+                return Ok(connection);
+            }
+            Err(error) => error,
         };
-        connected.map_err(unavailable)
+        let former = self.former.lock().clone();
+        let Some(former) = former.filter(|_| refused.code() == Some(&SqlState::INVALID_PASSWORD))
+        else {
+            return Err(unavailable(refused));
+        };
+        let mut config = host.config.clone();
+        config.password(former);
+        // If that is refused as well, what is configured is what to tell of.
+        let connected = self.shake_hands(&config).await;
+        let connection = connected.map_err(|_| unavailable(refused))?;
+        tracing::warn!(
+            host = host.name,
+            "the database refuses the password in the file, and takes the one that was in it \
+             before: change the role's password"
+        );
+        Ok(connection)
     }
+
+    async fn shake_hands(&self, config: &Config) -> Result<Connection, tokio_postgres::Error> {
+        match &self.tls {
+            Some(tls) => Connection::to(config, tls.clone()).await,
+            None => Connection::to(config, NoTls).await,
+        }
+    }
+
+    /// Takes the place of another one, whose password goes on to count until this one's has let
+    /// us in.
+    pub(super) fn succeed(&self, before: &Self) {
+        let unproven = before.former.lock().clone();
+        let was = before
+            .password()
+            .filter(|was| Some(was) != self.password().as_ref());
+        *self.former.lock() = unproven.or(was);
+    }
+
+    fn password(&self) -> Option<Vec<u8>> {
+        let config = &self.hosts.first()?.config;
+        config.get_password().map(<[u8]>::to_vec)
+    }
+}
+
+fn password(path: &Path) -> Result<Vec<u8>, DatabaseError> {
+    let refused = |error: &str| unreadable("password_file", path, error);
+    let mut password = fs::read(path).map_err(|error| refused(&error.to_string()))?;
+    let end = password.iter().rposition(|byte| !b"\r\n".contains(byte));
+    let end = end.ok_or_else(|| refused("there is no password in it"))?;
+    password.truncate(end.saturating_add(1));
+    Ok(password)
 }
 
 /// Parses a URL that must not hold a password, of a server that can be written to.
@@ -185,13 +236,20 @@ fn without_hosts(config: &Config) -> Config {
     bare
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the enum is not ours and grows"
+)]
 fn trusting(ca: &Path) -> Result<MakeRustlsConnect, DatabaseError> {
     let refused = |error: String| unreadable("ca", ca, &error);
+    let malformed = |error: pem::Error| match error {
+        pem::Error::Io(error) => refused(error.to_string()),
+        // The others may quote what they found, which may be a key.
+        _ => refused("it is not well-formed PEM".to_owned()),
+    };
     let mut roots = rustls::RootCertStore::empty();
-    for certificate in
-        CertificateDer::pem_file_iter(ca).map_err(|error| refused(error.to_string()))?
-    {
-        let certificate = certificate.map_err(|error| refused(error.to_string()))?;
+    for certificate in CertificateDer::pem_file_iter(ca).map_err(malformed)? {
+        let certificate = certificate.map_err(malformed)?;
         roots
             .add(certificate)
             .map_err(|error| refused(error.to_string()))?;

@@ -3,55 +3,32 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
 };
 
-use countersign::certs::{Authority, CertifiedPem, Usage, Validity};
+use countersign::certs::{Authority, Usage, Validity};
 use daemon::tls::{Role, TlsFiles, expiry, mutual_client};
+use load::{
+    APPLIED, Load, RECONNECTED, REFUSED, SOON, UNCHANGED, metric, metrics_of, put, put_pair, says,
+};
 use rustix::process::Signal;
 use tests::{
-    cluster::{Cluster, Options, secret_file, test_keys},
-    process::{Process, eventually, free_port},
-    requests::{attestation, randao},
+    cluster::{Cluster, Options, test_keys},
+    process::{eventually, free_port},
 };
-use tokio::task::JoinSet;
 use tonic::{
     Code,
     transport::{Channel, Endpoint},
 };
 use wire::proto::{StatusRequest, cosigner_client::CosignerClient};
 
-/// Far more than a poll and a handshake take.
-const SOON: Duration = Duration::from_secs(60);
+mod load;
+
+mod database;
+
+mod https;
+
 /// Callers, one validator each.
 const CALLERS: u8 = 4;
-
-const APPLIED: &str = "configuration and certificates were read again, and are applied";
-const REFUSED: &str = "configuration or certificates have changed and cannot be used";
-const UNCHANGED: &str = "were read again: nothing has changed";
-const RECONNECTED: &str = "connected anew";
-
-fn count(process: &Process, what: &str) -> usize {
-    process.log().matches(what).count()
-}
-
-/// Writes a file as deployments do: whole, beside it, and renamed over it.
-fn put(path: &Path, text: impl AsRef<[u8]>) {
-    let beside = path.with_extension("new");
-    fs::write(&beside, text).unwrap();
-    fs::rename(beside, path).unwrap();
-}
-
-fn put_pair(certs: &Path, name: &str, pem: &CertifiedPem) {
-    put(&certs.join(format!("{name}.crt")), &pem.certificate);
-    let key = certs.join(format!("{name}.key"));
-    secret_file(&key.with_extension("next"), &pem.key);
-    fs::rename(key.with_extension("next"), key).unwrap();
-}
 
 fn files(certs: &Path, name: &str) -> TlsFiles {
     TlsFiles {
@@ -71,93 +48,6 @@ fn channel(cluster: &Cluster, files: &TlsFiles) -> Channel {
 async fn status(channel: &Channel) -> Result<(), tonic::Status> {
     let mut client = CosignerClient::new(channel.clone());
     client.status(StatusRequest {}).await.map(drop)
-}
-
-/// Callers that go on until they are stopped, and must all get what they ask for.
-struct Load {
-    callers: JoinSet<()>,
-    stopped: Arc<AtomicBool>,
-    signed: Arc<AtomicU64>,
-}
-
-impl Load {
-    fn start(cluster: &Cluster) -> Self {
-        let (stopped, signed) = (Arc::new(AtomicBool::new(false)), Arc::default());
-        let mut callers = JoinSet::new();
-        for validator in cluster.validators() {
-            let url = format!("{}/api/v1/eth2/sign/{validator}", cluster.url(0));
-            let stopped = Arc::clone(&stopped);
-            let signed: Arc<AtomicU64> = Arc::clone(&signed);
-            let http = reqwest::Client::new();
-            callers.spawn(async move {
-                for number in 1.. {
-                    for request in [attestation(number - 1, number, 1), randao(number)] {
-                        let sent = http.post(&url).header("accept", "application/json");
-                        let answer = sent.body(request.to_string()).send().await.unwrap();
-                        let status = answer.status();
-                        let text = answer.text().await.unwrap();
-                        assert_eq!(status, 200, "{request}: {text}");
-                        signed.fetch_add(1, Ordering::Relaxed);
-                    }
-                    if stopped.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            });
-        }
-        Self {
-            callers,
-            stopped,
-            signed,
-        }
-    }
-
-    /// Waits until every caller was answered often after this call.
-    async fn goes_on(&self) {
-        let enough = self.signed.load(Ordering::Relaxed) + 8 * u64::from(CALLERS);
-        eventually("signing goes on", SOON, || async {
-            self.signed.load(Ordering::Relaxed) >= enough
-        })
-        .await;
-    }
-
-    async fn end(mut self) -> u64 {
-        self.stopped.store(true, Ordering::Relaxed);
-        while let Some(ended) = self.callers.join_next().await {
-            ended.unwrap();
-        }
-        self.signed.load(Ordering::Relaxed)
-    }
-}
-
-/// Waits until the log of a process says something so many times.
-async fn says(process: &Process, what: &str, times: usize) {
-    eventually(&format!("{what:?}, {times} times"), SOON, || async {
-        count(process, what) >= times
-    })
-    .await;
-}
-
-/// The value of a metric with these labels.
-async fn metric(address: &str, name: &str) -> Option<i64> {
-    let answer = reqwest::get(format!("http://{address}/metrics")).await;
-    let text = answer.unwrap().text().await.unwrap();
-    let line = text
-        .lines()
-        .find(|line| line.starts_with(&format!("{name} ")))?;
-    line.rsplit(' ').next()?.parse().ok()
-}
-
-/// Where a cosigner whose metrics are on any port says that they are.
-fn metrics_of(process: &Process) -> String {
-    let log = process.log();
-    let line = log
-        .lines()
-        .find(|line| line.contains("serving metrics"))
-        .unwrap();
-    let address = line.split("address=").nth(1).unwrap();
-    address.split_whitespace().next().unwrap().to_owned()
 }
 
 fn options() -> Options {
