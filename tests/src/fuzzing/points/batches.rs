@@ -5,7 +5,7 @@ use threshold::{Anticipated, Combination, CombineError, Committee, Signature, co
 use super::{
     given::{self, Given},
     judged::check,
-    known::{Faith, KNOWN, Known, ROOTS, root},
+    known::{COMMITTEES, Faith, KNOWN, Known, ROOTS, root},
 };
 use crate::fuzzing::{Choices, Reached};
 
@@ -31,7 +31,7 @@ impl Job {
     /// many lie, who signs first and how many do; in which forms.
     fn new(choices: &mut Choices<'_>) -> Self {
         let [what, who, forms] = choices.array();
-        let known = &KNOWN[usize::from(what % 4)];
+        let known = &KNOWN[usize::from(what % COMMITTEES)];
         let root = usize::from(what >> 2 & 3) % ROOTS;
         let faith = match what >> 4 & 3 {
             0 | 1 => Faith::Checked,
@@ -39,7 +39,7 @@ impl Job {
             _ => Faith::Misplaced,
         };
         let committee = known.with(faith);
-        let other = &KNOWN[(usize::from(what % 4) + 2) % KNOWN.len()];
+        let other = &KNOWN[(usize::from(what % COMMITTEES) + 2) % KNOWN.len()];
         let anticipated = match what >> 6 {
             0 => None,
             1 => Some(Anticipated::new(&committee, self::root(root))),
