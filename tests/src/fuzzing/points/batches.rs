@@ -10,7 +10,7 @@ use super::{
 use crate::fuzzing::{Choices, Reached};
 
 /// Different jobs in one batch at most.
-const JOBS_MAX: usize = 16;
+const JOBS_MAX: usize = 6;
 /// How often each of them may be in it, so that many can be bad.
 const TIMES_MAX: u8 = 3;
 

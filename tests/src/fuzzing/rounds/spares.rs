@@ -133,6 +133,7 @@ impl Spares {
             Event::Retry => {}
         }
     }
+
     /// What the round asks for next: spares for a promise only once they are needed.
     pub(super) fn effect(&mut self, now: Duration, effect: &Effect) {
         match effect {
@@ -144,10 +145,10 @@ impl Spares {
             }
             Effect::Combine(_) => self.is_combining = true,
             Effect::Blame(peers) => {
-                for peer in peers {
-                    if let Some(member) = self.member(*peer) {
-                        (member.holds, member.is_out) = (false, true);
-                    }
+                // Also who voted for another root before: its partial counted all the same.
+                let members = self.members.iter_mut();
+                for member in members.filter(|member| peers.contains(&member.invited.peer)) {
+                    (member.holds, member.is_out) = (false, true);
                 }
             }
             Effect::WakeAt(at) => self.wake = Some(*at),
@@ -167,9 +168,10 @@ impl Spares {
         let are_needed = self.are_needed || self.coming(now) < self.terms.threshold;
         for peer in to {
             let member = self.member(*peer).unwrap();
-            assert!(are_needed || !member.invited.spare, "{peer:?} is a spare");
-            self.are_needed |= member.invited.spare;
-            self.member(*peer).unwrap().asked = Asked::ToPromise(now);
+            member.asked = Asked::ToPromise(now);
+            let is_spare = member.invited.spare;
+            assert!(are_needed || !is_spare, "{peer:?} is a spare");
+            self.are_needed |= is_spare;
         }
     }
 
