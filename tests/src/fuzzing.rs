@@ -11,6 +11,7 @@ pub mod points;
 pub mod rounds;
 pub mod seeds;
 
+mod framed;
 mod oracle;
 
 /// How far an input came. Corpora are asked for enough that came through, so that a property which no

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use daemon::network::{Fork, Network};
 use duty::{Checkpoint, Duty, PublicKey, SigningOrder};
 use serde_json::{Value, json};
-use signer_api::web3signer::{BadRequest, SigningRequest, parse};
+use signer_api::web3signer::{self, BadRequest, SigningRequest, kind_of, likely_kind};
 
 use super::{Reached, oracle};
 use crate::network::MINIMAL_CONFIG;
@@ -23,7 +23,8 @@ static NETWORKS: LazyLock<[Network; 2]> = LazyLock::new(|| {
     ]
 });
 
-/// Holds for `data` as the body of a request: no panic; a refusal says little; and of what is taken
+/// Holds for `data` as the body of a request: no panic; a refusal says little; the type that is read
+/// before all else is the one that is found in the whole body; and of what is taken
 /// - the root is the order's, computed a second time by other code;
 /// - the same JSON, written anew, is the same order, and so is the order itself, written as a request;
 /// - with that root beside it it is taken, with any other refused.
@@ -55,6 +56,24 @@ fn holds_on(data: &[u8], network: &Network) -> Reached {
     Reached::Taken
 }
 
+/// Parses a body, and holds the ways of reading its type against each other: where the quick one says
+/// another than the slow one, or anything where that says nothing, the body is refused.
+fn parse(
+    body: &[u8],
+    validator: PublicKey,
+    network: &Network,
+) -> Result<SigningRequest, BadRequest> {
+    let parsed = web3signer::parse(body, validator, network);
+    let (likely, kind) = (likely_kind(body), kind_of(body));
+    assert!(kind.is_none() || likely == kind, "{likely:?}, {kind:?}");
+    match &parsed {
+        Ok(taken) => assert_eq!((likely, kind), (Some(taken.kind), Some(taken.kind))),
+        Err(BadRequest::UnknownType(_)) => assert_eq!((likely, kind), (None, None)),
+        Err(_) => {}
+    }
+    parsed
+}
+
 /// The order that a body is on one of the networks: for seeds.
 pub(super) fn order_of(body: &[u8]) -> Option<SigningOrder> {
     let mut networks = NETWORKS.iter();
@@ -67,6 +86,10 @@ fn parse_value(value: &Value, network: &Network) -> Result<SigningRequest, BadRe
 
 fn written_anew(value: &Value, taken: &SigningRequest, network: &Network) {
     assert_eq!(parse_value(value, network).as_ref(), Ok(taken), "{value}");
+    for body in type_elsewhere(value) {
+        let parsed = parse(body.as_bytes(), VALIDATOR, network);
+        assert_eq!(parsed.as_ref(), Ok(taken), "{body}");
+    }
     let mut rooted = value.clone();
     rooted.as_object_mut().unwrap().remove("signing_root");
     rooted["signingRoot"] = json!(taken.root);
@@ -90,6 +113,19 @@ fn written_anew(value: &Value, taken: &SigningRequest, network: &Network) {
             assert!(is_mismatch || !is_likely, "{refused}: {wrong}");
         }
     }
+}
+
+/// The same with the type before all else, as clients write it, and behind all else.
+fn type_elsewhere(value: &Value) -> [String; 2] {
+    let mut rest = value.clone();
+    let kind = rest.as_object_mut().unwrap().remove("type").unwrap();
+    let rest = rest.to_string();
+    let members = rest.strip_prefix('{').unwrap().strip_suffix('}').unwrap();
+    let comma = if members.is_empty() { "" } else { "," };
+    [
+        format!("{{\"type\":{kind}{comma}{members}}}"),
+        format!("{{{members}{comma}\"type\":{kind}}}"),
+    ]
 }
 
 /// An order as a request of its own; none for what is only a root, and for exits under a version that

@@ -4,36 +4,40 @@
 use prost::Message;
 use threshold::{Commitments, Committee, ShareIndex};
 use wire::{
-    ballot_from_proto, ballot_to_proto, order_from_proto, order_to_proto,
+    BATCH_BYTES_MAX, BATCH_MAX, ballot_from_proto, ballot_to_proto,
+    batches::{Batch, Item},
+    order_from_proto, order_to_proto,
     proto::{
-        self, PromiseReply, PromiseRequest, SignReply, SignRequest, ValidatorsPage,
-        promise_outcome, sign_outcome,
+        self, HistoryChunk, PromiseItem, PromiseReply, PromiseRequest, SignItem, SignReply,
+        SignRequest, StatusReply, ValidatorsPage, promise_outcome, sign_outcome,
     },
     report_from_proto, report_to_proto,
 };
 
-use super::{Choices, Reached, oracle};
+use super::{Choices, Reached, framed::decoded, oracle};
 
 /// The messages that the first byte of an input chooses from.
-const MESSAGES: u8 = 5;
+pub(super) const MESSAGES: u8 = 7;
 
-/// Holds for `data`, a byte that chooses a message and then its bytes: no panic; a decoded message
-/// survives the way there and back; and so does each order, ballot and report in it that is taken, so
-/// that no two messages are taken for one. An order's root is computed a second time by other code.
+/// Holds for `data`, a byte that chooses a message and where its bytes are cut in two, and then the
+/// bytes: no panic; the wire's codec reads what the generic decoder reads, see `framed`; a decoded
+/// message survives the way there and back; and so does each order, ballot and report in it that is
+/// taken, so that no two messages are taken for one. An order's root is computed a second time by other
+/// code. Of orders that are taken a batch is made as signer-apis make it: see `batch_holds`.
 pub fn property(data: &[u8]) -> Reached {
     let mut choices = Choices::new(data);
-    let message = choices.below(MESSAGES);
+    let first = choices.byte();
+    let cut = first / MESSAGES * MESSAGES;
     let bytes = choices.rest();
-    match message {
-        0 => decoded::<PromiseRequest>(bytes).map_or(Reached::Refused, |request| {
+    match first % MESSAGES {
+        0 => decoded::<PromiseRequest>(bytes, cut).map_or(Reached::Refused, |request| {
             let items = request.items.into_iter();
-            every(items.map(|item| holds_for(item.order, item.ballot)))
+            batch_holds(items.map(|PromiseItem { order, ballot }| SignItem { order, ballot }))
         }),
-        1 => decoded::<SignRequest>(bytes).map_or(Reached::Refused, |request| {
-            let items = request.items.into_iter();
-            every(items.map(|item| holds_for(item.order, item.ballot)))
+        1 => decoded::<SignRequest>(bytes, cut).map_or(Reached::Refused, |request| {
+            batch_holds(request.items.into_iter())
         }),
-        2 => decoded::<PromiseReply>(bytes).map_or(Reached::Refused, |reply| {
+        2 => decoded::<PromiseReply>(bytes, cut).map_or(Reached::Refused, |reply| {
             every(
                 reply
                     .outcomes
@@ -46,7 +50,7 @@ pub fn property(data: &[u8]) -> Reached {
                     }),
             )
         }),
-        3 => decoded::<SignReply>(bytes).map_or(Reached::Refused, |reply| {
+        3 => decoded::<SignReply>(bytes, cut).map_or(Reached::Refused, |reply| {
             every(
                 reply
                     .outcomes
@@ -69,9 +73,11 @@ pub fn property(data: &[u8]) -> Reached {
                     }),
             )
         }),
-        _ => decoded::<ValidatorsPage>(bytes).map_or(Reached::Refused, |page| {
+        4 => decoded::<ValidatorsPage>(bytes, cut).map_or(Reached::Refused, |page| {
             every(page.validators.into_iter().map(report_holds))
         }),
+        5 => decoded::<StatusReply>(bytes, cut).map_or(Reached::Refused, |_| Reached::Taken),
+        _ => decoded::<HistoryChunk>(bytes, cut).map_or(Reached::Refused, |_| Reached::Taken),
     }
 }
 
@@ -80,16 +86,46 @@ fn every(parts: impl Iterator<Item = Reached>) -> Reached {
     parts.min().unwrap_or(Reached::Refused)
 }
 
-fn decoded<M: Message + Default + PartialEq>(bytes: &[u8]) -> Option<M> {
-    let message = M::decode(bytes).ok()?;
-    let written = message.encode_to_vec();
-    assert!(M::decode(written.as_slice()).as_ref() == Ok(&message));
-    Some(message)
+/// Items that are taken, put together to batches, are the bytes of the messages that they stand for,
+/// as their receivers read them; and as many of the first as a batch may hold fit into one.
+fn batch_holds(items: impl Iterator<Item = SignItem>) -> Reached {
+    let items: Vec<SignItem> = items.collect();
+    let reached = every(items.iter().map(item_holds));
+    if reached == Reached::Refused {
+        return reached;
+    }
+    let encoded = items.iter().map(|item| {
+        let order = order_from_proto(item.order.clone().unwrap()).unwrap();
+        let ballot = item.ballot.clone();
+        let ballot = ballot.map(|ballot| ballot_from_proto(Some(ballot)).unwrap());
+        Item::new(&order, ballot.as_ref())
+    });
+    let encoded: Vec<Item> = encoded.collect();
+    let length = Batch::signatures(encoded[..1].to_vec()).to_bytes().len();
+    assert!(length * BATCH_MAX <= BATCH_BYTES_MAX, "{length} bytes");
+
+    let promises = Batch::promises(encoded.clone());
+    let signatures = Batch::signatures(encoded.clone());
+    assert_eq!(promises.items(), encoded);
+    let asked = PromiseRequest {
+        items: items
+            .iter()
+            .cloned()
+            .map(|SignItem { order, ballot }| PromiseItem { order, ballot })
+            .collect(),
+    };
+    assert_eq!(promises.to_bytes(), asked.encode_to_vec());
+    assert_eq!(promises.read(), Ok(asked));
+    let scaled = true;
+    let asked = SignRequest { items, scaled };
+    assert_eq!(signatures.to_bytes(), asked.encode_to_vec());
+    assert_eq!(signatures.read(), Ok(asked));
+    reached
 }
 
-fn holds_for(order: Option<proto::SigningOrder>, ballot: Option<proto::Ballot>) -> Reached {
-    let ballot = ballot.as_ref().map_or(Reached::Taken, ballot_holds);
-    let order = order.map_or(Reached::Refused, |order| order_holds(&order));
+fn item_holds(item: &SignItem) -> Reached {
+    let ballot = item.ballot.as_ref().map_or(Reached::Taken, ballot_holds);
+    let order = item.order.as_ref().map_or(Reached::Refused, order_holds);
     ballot.min(order)
 }
 

@@ -1,5 +1,7 @@
 //! A round: whatever its members and its clock do, it asks only what it may, and ends once.
 
+mod spares;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -14,6 +16,7 @@ use threshold::{
     },
 };
 
+use self::spares::Spares;
 use super::{Choices, Reached};
 
 /// Events that an input may tell of at most.
@@ -22,7 +25,7 @@ const ROOT: SigningRoot = SigningRoot([1; 32]);
 const OTHER: SigningRoot = SigningRoot([2; 32]);
 
 /// Holds for `data`, terms and then events, of which most are such as no honest member makes: no
-/// panic, and all that `Watch` holds against every effect.
+/// panic, and all that `Watch` and `Spares` hold against every effect.
 pub fn property(data: &[u8]) -> Reached {
     let mut choices = Choices::new(data);
     let terms = terms(&mut choices);
@@ -108,6 +111,7 @@ type Parts = Vec<(ShareIndex, PartialSignature)>;
 /// What a caller knows of a round, and what it holds the round's effects against.
 struct Watch {
     terms: Terms,
+    spares: Spares,
     now: Duration,
     /// The present ballot's round, and when it began.
     ballot: Option<(u64, Duration)>,
@@ -137,6 +141,7 @@ impl Watch {
     fn new(terms: &Terms) -> Self {
         Self {
             terms: terms.clone(),
+            spares: Spares::new(terms),
             now: Duration::ZERO,
             ballot: None,
             asked_to_promise: BTreeSet::new(),
@@ -221,6 +226,7 @@ impl Watch {
 
     /// Takes note of what the round is about to be told.
     fn tell(&mut self, event: &Event) {
+        self.spares.tell(event);
         self.blamed = None;
         match event {
             Event::Promised {
@@ -255,6 +261,7 @@ impl Watch {
 
     fn effects(&mut self, effects: &[Effect]) {
         for effect in effects {
+            self.spares.effect(self.now, effect);
             match effect {
                 Effect::Promise {
                     ballot,
@@ -278,6 +285,7 @@ impl Watch {
                 Effect::Finish(verdict) => self.finish(verdict),
             }
         }
+        self.spares.check(self.now);
     }
 
     fn index_of(&self, peer: Peer) -> ShareIndex {

@@ -14,13 +14,16 @@ use serde_json::{Value, json};
 use wire::{
     order_to_proto,
     proto::{
-        Ballot, PromiseItem, PromiseOutcome, PromiseReply, PromiseRequest, Promised, Refusal,
-        SignItem, SignOutcome, SignReply, SignRequest, Validator, ValidatorsPage, promise_outcome,
-        sign_outcome,
+        Ballot, HistoryChunk, LedgerState, PromiseItem, PromiseOutcome, PromiseReply,
+        PromiseRequest, Promised, Refusal, ScaledPartial, SignItem, SignOutcome, SignReply,
+        SignRequest, StatusReply, Validator, ValidatorsPage, promise_outcome, sign_outcome,
     },
 };
 
-use super::{body, interchange, keystore, points};
+use super::{
+    body, interchange, keystore, orders,
+    points::{self, given},
+};
 use crate::vectors;
 
 /// A name, and the bytes.
@@ -111,6 +114,31 @@ fn messages(bodies: &[Seed]) -> Vec<Seed> {
             .collect(),
     };
     seeds.insert("validators".to_owned(), message(4, page.encode_to_vec()));
+    // Cut in the middle.
+    let middle = 255 / 2 / orders::MESSAGES * orders::MESSAGES;
+    let status = StatusReply {
+        ready: true,
+        message: "the ledger does not answer".to_owned(),
+        generation: u64::MAX,
+        validators: 1,
+        ledger: Some(LedgerState {
+            stop_slot: Some(0),
+            ..LedgerState::default()
+        }),
+    };
+    seeds.insert(
+        "status".to_owned(),
+        message(middle + 5, status.encode_to_vec()),
+    );
+    let chunk = HistoryChunk {
+        json: vec![b'['; 40],
+        validators_done: 1,
+        validators_total: 2,
+    };
+    seeds.insert(
+        "history".to_owned(),
+        message(middle + 6, chunk.encode_to_vec()),
+    );
     seeds.into_iter().collect()
 }
 
@@ -143,6 +171,10 @@ fn sign_reply(ballot: &Ballot) -> SignReply {
     let known = refusals().filter(|it| it.reason() as i32 == it.reason);
     let outcomes = [
         Outcome::Partial(vec![5; 96]),
+        Outcome::Scaled(ScaledPartial {
+            point: vec![5; 192],
+            scale: 6,
+        }),
         Outcome::Outbid(ballot.clone()),
     ];
     let outcomes = outcomes.into_iter().chain(known.map(Outcome::Refused));
@@ -170,27 +202,104 @@ fn points() -> Vec<Seed> {
         seeds.push((format!("theirs-{number}"), vec![2, committee, 0]));
         let text = PublicKey(key).to_string();
         seeds.push((format!("digits-{number}"), [&[3], text.as_bytes()].concat()));
-        // All honest, and one of every other kind among them, early or late.
-        let honest: Vec<u8> = (0..count).flat_map(|at| [at, 0]).collect();
-        let partials = |members: &[u8]| [&[1, committee][..], members].concat();
-        seeds.push((format!("honest-{number}"), partials(&honest)));
-        for kind in 1..points::PARTIALS {
-            let filling: &[u8] = match kind {
-                3 => &[0x85; 96],
-                4 => &[95, 1],
-                _ => &[],
+        // All honest, and one of every other kind among them, early or late, in each form.
+        for form in 0..given::FORMS {
+            let kind = |content: u8| form * given::CONTENTS + content;
+            let scale: &[u8] = if form == 5 { &SCALE } else { &[] };
+            let partial = |at, content| [&[at, kind(content)], scale].concat();
+            let honest = |at| partial(at, 0);
+            let partials = |all: Vec<Vec<u8>>| [vec![1, committee], all.concat()].concat();
+            seeds.push((
+                format!("honest-{form}-{number}"),
+                partials((0..count).map(honest).collect()),
+            ));
+            // Everything of two committees in two forms.
+            let is_told = |content: &u8| match *content {
+                2 => true,
+                9 => number < 2,
+                _ => number < 2 && form < 2,
             };
-            let liar = [&[0, kind], filling, &honest[2..]].concat();
-            seeds.push((format!("first-lies-{kind}-{number}"), partials(&liar)));
-            let last = [&honest[..honest.len() - 2], &[count - 1, kind], filling].concat();
-            seeds.push((format!("last-lies-{kind}-{number}"), partials(&last)));
+            for content in (1..given::CONTENTS).filter(is_told) {
+                let filling = filling(content);
+                let lie = |at| [partial(at, content), filling.to_vec()].concat();
+                let first = [lie(0)].into_iter().chain((1..count).map(honest));
+                let name = format!("first-lies-{content}-{form}-{number}");
+                seeds.push((name, partials(first.collect())));
+            }
+            let last = (0..count - 1).map(honest).chain([partial(count - 1, 2)]);
+            let name = format!("last-lies-{form}-{number}");
+            seeds.push((name, partials(last.collect())));
         }
+        let mixed = (0..count).map(|at| vec![at, at % 5 * given::CONTENTS]);
+        let mixed: Vec<u8> = mixed.flatten().collect();
+        seeds.push((
+            format!("mixed-{number}"),
+            [vec![1, committee], mixed].concat(),
+        ));
     }
+    seeds.extend(batches());
     let all_digits = format!("0x{}", "aB".repeat(96));
     seeds.push((
         "digits-of-a-partial".to_owned(),
         [&[3], all_digits.as_bytes()].concat(),
     ));
+    seeds
+}
+
+/// A scale that nobody else chooses.
+const SCALE: [u8; 8] = [3, 0, 0, 0, 0, 0, 0, 1];
+
+/// What follows a partial of that content.
+fn filling(content: u8) -> &'static [u8] {
+    match content {
+        3 => &[0x85; 192],
+        4 => &[95, 1],
+        9 => &SCALE,
+        _ => &[],
+    }
+}
+
+/// Jobs over one root and over several, good ones and bad ones beside them; see `points::batches` for
+/// what the bytes mean.
+fn batches() -> Vec<Seed> {
+    let batch = |jobs: &[Vec<u8>]| [vec![4, 9, 2], jobs.concat()].concat();
+    let mut seeds = Vec::new();
+    for (name, what) in [("plain", 0), ("deferred", 0x20), ("misplaced", 0x30)] {
+        let honest = |job: u8| vec![what + (job % 4), 0x20, 0x11 * (job % 5)];
+        let good: Vec<Vec<u8>> = (0..6).map(honest).collect();
+        seeds.push((format!("batch-{name}"), batch(&good)));
+        let several = (0..6).map(|job| vec![what + ((job % 3) << 2) + (job % 4), 0x20, 0x11]);
+        let several: Vec<Vec<u8>> = several.collect();
+        seeds.push((format!("batch-{name}-several-roots"), batch(&several)));
+        for content in 1..given::CONTENTS {
+            let mut jobs = if content % 2 == 0 {
+                good.clone()
+            } else {
+                several.clone()
+            };
+            let place = usize::from(content) % jobs.len();
+            // One of the first two of the committee lies, in one form or the other.
+            jobs[place][1] |= 1;
+            let lie = [content % 2, content / 2 % 2 * given::CONTENTS + content];
+            jobs[place].extend([&lie[..], filling(content)].concat());
+            seeds.push((format!("batch-{name}-lie-{content}"), batch(&jobs)));
+        }
+    }
+    for anticipated in 0..4_u8 {
+        let job = |root: u8| vec![anticipated << 6 | root << 2 | 1, 0, 0];
+        let bad = |root: u8| vec![anticipated << 6 | root << 2 | 1, 1, 0, 1, 2];
+        let name = format!("batch-anticipated-{anticipated}");
+        seeds.push((name.clone(), batch(&[job(0), job(1), job(2)])));
+        seeds.push((format!("{name}-lies"), batch(&[job(0), bad(1), job(2)])));
+        // Alone, once.
+        seeds.push((format!("{name}-alone"), [vec![4, 9, 0], job(0)].concat()));
+    }
+    // Errors that cancel in the sum of the two.
+    let opposed = [vec![3, 1, 0x11, 0, 0x1c], vec![3, 1, 0x11, 0, 0x1d]];
+    seeds.push(("batch-opposed".to_owned(), batch(&opposed)));
+    // A scale that cannot be: not taken, and one too few.
+    let none = [vec![0, 1, 0x11, 0, 0x19], vec![0; 8], vec![0, 0, 0]];
+    seeds.push(("batch-scale-of-0".to_owned(), batch(&none)));
     seeds
 }
 
@@ -323,7 +432,8 @@ fn rounds() -> Vec<Seed> {
         let voted = each(&|peer| vec![0, peer, 4 - peer % 2]);
         let (combined, blamed) = (vec![50, 0], vec![54, 0, 1, 0]);
         let (later, woken) = (vec![61 | PASSES, 90, 0], vec![58 | PASSES, 60, 0]);
-        let scripts: [(&str, Vec<&Vec<u8>>); 8] = [
+        let first_fails = vec![44, 0, 8];
+        let scripts: [(&str, Vec<&Vec<u8>>); 9] = [
             ("honest", vec![&promised, &signed, &combined]),
             (
                 "blamed",
@@ -338,6 +448,10 @@ fn rounds() -> Vec<Seed> {
                 vec![&failed, &later, &promised, &signed, &combined],
             ),
             ("slow", vec![&promised, &woken, &woken, &signed, &combined]),
+            (
+                "replaced",
+                vec![&promised, &first_fails, &promised, &signed, &combined],
+            ),
             ("refused", vec![&refused]),
             ("missing", vec![&missing]),
             (
@@ -351,6 +465,8 @@ fn rounds() -> Vec<Seed> {
                 (8, "direct"),
                 (4, "disputed"),
                 (1, "absent"),
+                (16, "spared"),
+                (24, "direct-spared"),
             ] {
                 let members = usize::from(size + (shape >> 2 & 1) - (shape & 1));
                 let waits = [[50, 50]].repeat(members).concat();
