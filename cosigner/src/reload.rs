@@ -15,7 +15,7 @@ use daemon::{
     tls::{self, ServerTls, TlsSlot},
 };
 use slashing::{Access, Database};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
     authority::AuthoritySlot,
@@ -87,6 +87,7 @@ impl Reload for Taking {
             slot.replace(tls);
         }
         self.database.replace_access(access);
+        tokio::spawn(try_access(self.database.clone()));
         info!(
             sign = ?settings.authority.sign,
             administer = ?settings.authority.administer,
@@ -101,5 +102,16 @@ impl Reload for Taking {
         self.drain_ms.store(config.drain_ms, Ordering::Relaxed);
         differing.retain(|setting| !LIVE.contains(&setting.as_str()));
         differing
+    }
+}
+
+/// What is well-formed may be wrong all the same, and open connections go on: so it is told now, not
+/// when the next connection is needed.
+async fn try_access(database: Database) {
+    if let Err(error) = database.try_access().await {
+        warn!(
+            %error,
+            "new connections to the database fail with what the files say now; open ones go on"
+        );
     }
 }

@@ -246,6 +246,17 @@ impl Database {
         }
     }
 
+    /// Connects as every connection is made from now on, and lets go of that again.
+    ///
+    /// # Errors
+    /// Why the next connection would not be made either.
+    pub async fn try_access(&self) -> Result<(), DatabaseError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(database) => database.try_access().await,
+        }
+    }
+
     /// Applies the migrations that the database lacks, and nothing else: for a role that may
     /// change the schema when the cosigner's own may not.
     ///

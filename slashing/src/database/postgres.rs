@@ -30,6 +30,8 @@ mod server;
 
 mod access;
 
+mod former;
+
 mod hosts;
 
 mod vetting;
@@ -122,6 +124,11 @@ impl PostgresDatabase {
     /// From the next connection on. Those that are open, the ledger's own among them, stay.
     pub(super) fn replace_access(&self, server: Server) {
         self.server.replace(server);
+    }
+
+    /// Connects as every connection is made from now on.
+    pub(super) async fn try_access(&self) -> Result<(), DatabaseError> {
+        hosts::first(&self.server.now(), &Any).await.map(drop)
     }
 
     /// Whether the server is still set up to keep what it commits: its settings can be changed

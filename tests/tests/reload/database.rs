@@ -21,7 +21,8 @@ const COSIGNERS: std::ops::RangeInclusive<u64> = 1..=3;
 const HBA: &str = "hostssl all countersign 127.0.0.1/32 scram-sha-256
 hostnossl all postgres 127.0.0.1/32 trust
 ";
-const FORMER: &str = "takes the one that was in it before";
+const FORMER: &str = "takes one that was in it before";
+const UNUSABLE: &str = "new connections to the database fail with what the files say now";
 const PASSWORDS: [&str; 3] = ["the first password", "the second password", "the third"];
 
 /// A committee whose cosigners have their ledgers on one guarded server, and show it one password
@@ -248,6 +249,14 @@ async fn the_databases_password_and_authority_are_replaced_and_no_request_fails(
         put(&file, good);
         guarded.all_say(UNCHANGED, at + 1).await;
     }
+
+    // What only the server can tell to be wrong is told at once, while what is open goes on.
+    put(&guarded.ca, &old);
+    guarded.all_say(UNUSABLE, 1).await;
+    load.goes_on().await;
+    put(&guarded.ca, &new);
+    guarded.all_say(APPLIED, 6).await;
+    guarded.reconnect(&load).await;
 
     let signed = load.end().await;
     assert!(signed > 100, "{signed} requests");

@@ -22,7 +22,6 @@ impl Reached {
 
     pub(super) fn replace(&self, server: Server) {
         let mut reached = self.0.write();
-        server.succeed(&reached);
-        *reached = Arc::new(server);
+        *reached = Arc::new(server.succeed(&reached));
     }
 }

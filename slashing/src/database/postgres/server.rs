@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use rustls::pki_types::{
     CertificateDer,
     pem::{self, PemObject},
@@ -14,7 +13,7 @@ use tokio_postgres::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{CONNECT_WAIT, Connection, clause, unavailable};
+use super::{CONNECT_WAIT, Connection, clause, former::Former, unavailable};
 use crate::database::{DatabaseError, PostgresConfig};
 
 /// How long the server may leave sent bytes unacknowledged before the connection counts as lost.
@@ -28,9 +27,8 @@ pub(in crate::database) struct Server {
     pub(super) hosts: Vec<Host>,
     pub(super) synchronous_standbys_min: u32,
     tls: Option<MakeRustlsConnect>,
-    /// The last password that let us in, until the configured one has: the file is changed before
-    /// the role's password is, or the other way round, and connections may be lost in between.
-    former: Mutex<Option<Vec<u8>>>,
+    /// Tried when the configured password is refused.
+    former: Former,
 }
 
 /// One address of a server.
@@ -67,34 +65,37 @@ impl Server {
             hosts: hosts(&config).map_err(DatabaseError::Config)?,
             synchronous_standbys_min: from.synchronous_standbys_min,
             tls,
-            former: Mutex::default(),
+            former: Former::default(),
         })
     }
 
     pub(super) async fn connect(&self, host: &Host) -> Result<Connection, DatabaseError> {
         let refused = match self.shake_hands(&host.config).await {
             Ok(connection) => {
-                *self.former.lock() = None;
+                self.former.has_let_in(host.config.get_password());
                 return Ok(connection);
             }
             Err(error) => error,
         };
-        let former = self.former.lock().clone();
-        let Some(former) = former.filter(|_| refused.code() == Some(&SqlState::INVALID_PASSWORD))
-        else {
+        if refused.code() != Some(&SqlState::INVALID_PASSWORD) {
             return Err(unavailable(refused));
-        };
-        let mut config = host.config.clone();
-        config.password(former);
-        // If that is refused as well, what is configured is what to tell of.
-        let connected = self.shake_hands(&config).await;
-        let connection = connected.map_err(|_| unavailable(refused))?;
-        tracing::warn!(
-            host = host.name,
-            "the database refuses the password in the file, and takes the one that was in it \
-             before: change the role's password"
-        );
-        Ok(connection)
+        }
+        for password in self.former.newest_first() {
+            let mut config = host.config.clone();
+            config.password(&*password);
+            // If it is refused as well, what is configured is what to tell of.
+            let Ok(connection) = self.shake_hands(&config).await else {
+                continue;
+            };
+            self.former.has_let_in(Some(&password));
+            tracing::warn!(
+                host = host.name,
+                "the database refuses the password in the file, and takes one that was in it \
+                 before: change the role's password, or correct the file"
+            );
+            return Ok(connection);
+        }
+        Err(unavailable(refused))
     }
 
     async fn shake_hands(&self, config: &Config) -> Result<Connection, tokio_postgres::Error> {
@@ -106,17 +107,18 @@ impl Server {
 
     /// Takes the place of another one, whose password goes on to count until this one's has let
     /// us in.
-    pub(super) fn succeed(&self, before: &Self) {
-        let unproven = before.former.lock().clone();
-        let was = before
-            .password()
-            .filter(|was| Some(was) != self.password().as_ref());
-        *self.former.lock() = unproven.or(was);
+    pub(super) fn succeed(mut self, before: &Self) -> Self {
+        self.former = before.former.clone();
+        if let (was, Some(now)) = (before.password(), self.password())
+            && was != Some(now)
+        {
+            self.former.add(was, now);
+        }
+        self
     }
 
-    fn password(&self) -> Option<Vec<u8>> {
-        let config = &self.hosts.first()?.config;
-        config.get_password().map(<[u8]>::to_vec)
+    fn password(&self) -> Option<&[u8]> {
+        self.hosts.first()?.config.get_password()
     }
 }
 

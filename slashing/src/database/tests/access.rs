@@ -142,6 +142,18 @@ async fn new_connections_take_the_replaced_password_and_open_ones_go_on() {
     let refused = refusal(&postgres).await;
     assert!(refused.contains("28P01"), "{refused}");
 
+    // The file changes once more before anybody has connected with the role's.
+    for password in [OLD, "another that was never the role's"] {
+        guarded.write(&guarded.authorities[0], password);
+        database.replace_access(guarded.read().unwrap());
+    }
+    guarded.role_has(OLD).await;
+    assert_eq!(refusal(&postgres).await, "");
+    database.try_access().await.unwrap();
+    guarded.role_has("known to nobody here").await;
+    let refused = database.try_access().await.unwrap_err().to_string();
+    assert!(refused.contains("28P01"), "{refused}");
+
     let clients: [&tokio_postgres::Client; 2] = [&own.client, &pooled];
     for client in clients {
         client.query_one("SELECT 1", &[]).await.unwrap();
