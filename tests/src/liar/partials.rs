@@ -52,6 +52,13 @@ pub fn uncompressed(point: &[u8; 96]) -> [u8; 192] {
     point.to_uncompressed()
 }
 
+/// A good point of 192 bytes without its y.
+#[must_use]
+pub fn compressed(point: &[u8; 192]) -> [u8; 96] {
+    let point: G2Affine = Option::from(G2Affine::from_uncompressed_unchecked(point)).unwrap();
+    point.to_compressed()
+}
+
 /// The same point, its x written with the modulus added: the same number, and not its form.
 #[must_use]
 pub fn plus_modulus(point: &[u8; 96]) -> [u8; 96] {
@@ -84,8 +91,8 @@ pub fn generator() -> [u8; 96] {
 /// A point and so many times the generator.
 #[must_use]
 pub fn plus(point: &[u8; 96], times: &Scalar) -> [u8; 96] {
-    let point: G2Projective = G2Projective::from_compressed(point).unwrap();
-    (point + G2Projective::GENERATOR * times).to_compressed()
+    let point: G2Affine = Option::from(G2Affine::from_compressed_unchecked(point)).unwrap();
+    (G2Projective::from(point) + G2Projective::GENERATOR * times).to_compressed()
 }
 
 /// The weight of `index` when the members `of` combine.

@@ -3,6 +3,7 @@
 use std::{future::pending, time::Duration};
 
 use duty::SigningRoot;
+use threshold::PartialSignature;
 use tokio::time::sleep;
 use tonic::{Code, Status};
 use wire::proto::{self, promise_outcome, refusal::Reason, sign_outcome};
@@ -12,6 +13,7 @@ use super::{
     plan::Lie,
     world::World,
 };
+use crate::liar::partials;
 
 /// Everything that an error of gRPC's may be called.
 const CODES: i32 = 17;
@@ -43,6 +45,9 @@ pub(super) async fn answer(
         | Lie::NoPoint
         | Lie::Infinity
         | Lie::Short
+        | Lie::Malformed
+        | Lie::Replayed
+        | Lie::Shifted
         | Lie::TwoAnswers
         | Lie::Withholds
         | Lie::Refuses
@@ -119,11 +124,41 @@ fn promise(world: &World, lie: Lie, item: proto::PromiseItem) -> promise_outcome
         | Lie::NoPoint
         | Lie::Infinity
         | Lie::Short
+        | Lie::Malformed
+        | Lie::Replayed
+        | Lie::Shifted
         | Lie::TwoAnswers
         | Lie::Silent
         | Lie::Withholds
         | Lie::Errors
         | Lie::Any => promised(Vec::new()),
+    }
+}
+
+fn malformed(world: &World) -> Vec<u8> {
+    match world.chance.below(6) {
+        0 => Vec::new(),
+        1 => vec![0x80],
+        2 => vec![0x80; 97],
+        3 => partials::off_curve().to_vec(),
+        4 => partials::outside_subgroup().to_vec(),
+        _ => partials::generator().to_vec(),
+    }
+}
+
+/// Two neighbours' errors cancel in a sum.
+fn shifted(partial: PartialSignature, member: usize) -> PartialSignature {
+    let times = match member % 2 {
+        0 => partials::one(),
+        _ => -partials::one(),
+    };
+    match partial {
+        PartialSignature::Plain(point) => PartialSignature::Plain(partials::plus(&point, &times)),
+        PartialSignature::Scaled { point, scale } => {
+            let sum = partials::plus(&partials::compressed(&point), &times);
+            let point = partials::uncompressed(&sum);
+            PartialSignature::Scaled { point, scale }
+        }
     }
 }
 
@@ -154,6 +189,19 @@ fn sign(world: &World, member: usize, lie: Lie, item: proto::SignItem) -> sign_o
         Lie::NoPoint => vec![0x5a; 96],
         Lie::Infinity => [&[0xc0][..], &[0; 95]].concat(),
         Lie::Short => vec![0x80; 95],
+        Lie::Malformed => malformed(world),
+        Lie::Replayed => {
+            let others = world.plan.wishes.iter().map(|wish| wish.root);
+            let others: Vec<_> = others.filter(|other| *other != root).collect();
+            let old = match others.is_empty() {
+                true => SigningRoot([9; 32]),
+                false => world.chance.pick(&others),
+            };
+            return wire::partial_to_proto(&family.partial(member, old));
+        }
+        Lie::Shifted => {
+            return wire::partial_to_proto(&shifted(family.partial(member, root), member));
+        }
         Lie::SignsAll
         | Lie::TwoAnswers
         | Lie::SignedAnother

@@ -115,6 +115,12 @@ pub(super) enum Lie {
     Infinity,
     /// A partial that is too short.
     Short,
+    /// Any other bytes that are no partial: of every length, off the curve, outside the subgroup.
+    Malformed,
+    /// A partial that it made for something else that was asked for.
+    Replayed,
+    /// Its partial and a point more; of the next member's, as much less.
+    Shifted,
     /// More outcomes than were asked for.
     TwoAnswers,
     /// Never answers.
@@ -134,7 +140,7 @@ pub(super) enum Lie {
 }
 
 impl Lie {
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::SignsAll,
         Self::AnotherRoot,
         Self::AnotherMember,
@@ -142,6 +148,9 @@ impl Lie {
         Self::NoPoint,
         Self::Infinity,
         Self::Short,
+        Self::Malformed,
+        Self::Replayed,
+        Self::Shifted,
         Self::TwoAnswers,
         Self::Silent,
         Self::Withholds,
