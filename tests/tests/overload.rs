@@ -133,6 +133,25 @@ fn check_flood(ends: &Ends, vain: Vec<Duration>, proposals: Vec<Duration>) {
     assert!(proposed <= PROPOSED_WITHIN, "{proposed:?}");
 }
 
+/// Refusals are counted, and not all of them logged.
+async fn check_told(cluster: &Cluster, turned_away: usize) {
+    let metrics = cluster.metrics(0).await;
+    let counted = format!("countersign_requests_overloaded_total {turned_away}");
+    assert!(metrics.contains(&counted), "{counted} is not in\n{metrics}");
+    assert!(
+        metrics.contains(r#"type="ATTESTATION",status="500""#),
+        "{metrics}"
+    );
+    let log = cluster.signer_log(0);
+    let lines = log
+        .lines()
+        .filter(|line| line.contains("could not be answered"));
+    assert!(
+        lines.count() < 1_000,
+        "a flood of refusals is a flood of lines"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_much_is_turned_away_at_once_and_proposals_go_on() {
     let _alone = ALONE.lock().await;
@@ -196,21 +215,7 @@ async fn what_is_too_much_is_turned_away_at_once_and_proposals_go_on() {
         let answer = cluster.sign(0, key, &attestation(1, target, 1)).await;
         assert_eq!(answer.status, 200, "{answer:?}");
     }
-    let metrics = cluster.metrics(0).await;
-    let counted = format!("countersign_requests_overloaded_total {turned_away}");
-    assert!(metrics.contains(&counted), "{counted} is not in\n{metrics}");
-    assert!(
-        metrics.contains(r#"type="ATTESTATION",status="500""#),
-        "{metrics}"
-    );
-    let log = cluster.signer_log(0);
-    let lines = log
-        .lines()
-        .filter(|line| line.contains("could not be answered"));
-    assert!(
-        lines.count() < 1_000,
-        "a flood of refusals is a flood of lines"
-    );
+    check_told(&cluster, turned_away).await;
 }
 
 /// Connects from an address of its own.
