@@ -119,3 +119,6 @@ struct Another;
 pub fn is_several(status: &Status) -> bool {
     status.source().is_some_and(|source| source.is::<Another>())
 }
+
+#[cfg(test)]
+mod tests;
