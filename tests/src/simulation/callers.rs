@@ -183,15 +183,11 @@ impl World {
                 Some(_) | None => self.chance.index(wishes.len()),
             };
             let wish = wishes.swap_remove(next);
-            let able: Vec<_> = self
-                .able(wish)
-                .into_iter()
-                .filter(|m| !bad.contains(m))
-                .collect();
+            let able = self.able_beside(wish, &bad);
             if able.len() < self.plan.t || (wish.claim.is_some() && !self.has_room()) {
                 continue;
             }
-            self.sign_at_last(wish, &bad, &able).await;
+            self.sign_at_last(wish, &bad).await;
         }
     }
 
@@ -205,7 +201,13 @@ impl World {
         }
     }
 
-    async fn sign_at_last(&self, wish: &Wish, bad: &BTreeSet<usize>, able: &[usize]) {
+    /// The honest members who would sign this now and are well.
+    fn able_beside(&self, wish: &Wish, bad: &BTreeSet<usize>) -> Vec<usize> {
+        let able = self.able(wish).into_iter();
+        able.filter(|member| !bad.contains(member)).collect()
+    }
+
+    async fn sign_at_last(&self, wish: &Wish, bad: &BTreeSet<usize>) {
         let api = self.chance.index(self.plan.apis);
         let mut outcome = None;
         for _ in 0..TRIES {
@@ -214,6 +216,11 @@ impl World {
                 self.counts.lock().signed_at_last += 1;
                 return;
             }
+        }
+        // A spare of the duty before may have committed that in the meantime, above this one.
+        let able = self.able_beside(wish, bad);
+        if able.len() < self.plan.t {
+            return;
         }
         let (root, claim) = (short(wish.root), wish.claim);
         self.broken(format!(
