@@ -11,6 +11,15 @@ use tests::cluster::Cluster;
 /// Of one kind, and of one cosigner, a line is logged in this time.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Names of failures, in the metric.
+pub type Reasons = &'static [&'static str];
+pub const FAULTY: Reasons = &["faulty"];
+pub const TIMED_OUT: Reasons = &["timed_out"];
+/// As a connection ends, or no call does.
+pub const BROKEN: Reasons = &["unreachable", "timed_out"];
+/// As a status is, or what stands for one.
+pub const VARIOUS: Reasons = &["faulty", "unreachable", "busy", "timed_out"];
+
 /// How often, by cosigner and reason.
 pub type Counts = BTreeMap<(u64, String), u64>;
 

@@ -13,7 +13,8 @@ use crate::{
     table::{Case, Proof},
 };
 
-/// What an honest one may say, or be counted for, where a machine has much to do.
+/// What honest ones may be counted for where a machine has much to do, unless liars are for it. Those
+/// that are a bit late need no other: they answer, long before a deadline.
 const EXCUSES: [&str; 2] = ["busy", "starting"];
 
 pub struct Watch<'a> {

@@ -8,7 +8,7 @@ use tests::liar::{
     Outbidding, Trouble, partials,
 };
 
-use crate::blame::Word;
+use crate::blame::{BROKEN, FAULTY, Reasons, TIMED_OUT, VARIOUS, Word};
 
 /// Who lies at the moment.
 pub struct Scene {
@@ -60,15 +60,6 @@ pub enum Beyond {
     Either,
 }
 
-/// Names of failures, in the metric.
-type Reasons = &'static [&'static str];
-const FAULTY: Reasons = &["faulty"];
-const TIMED_OUT: Reasons = &["timed_out"];
-/// As a connection ends, or no call does.
-const BROKEN: Reasons = &["unreachable", "timed_out"];
-/// As a status is, or what stands for one.
-const VARIOUS: Reasons = &["faulty", "unreachable", "busy", "timed_out"];
-
 /// What a member does, given who lies.
 type Behaviour = Box<dyn Fn(&Scene, u64) -> Lie + Send + Sync>;
 
@@ -94,7 +85,8 @@ pub struct Case {
     pub proof: Proof,
     /// What the metric of failures calls it: one of these at least.
     pub fails: Reasons,
-    /// What the log says of who fails so often that it is not asked any more: one of these.
+    /// What the log says of who fails so often that it is not asked: one of these. None where good
+    /// answers come between, or bad ones do not count: then it is asked all the same.
     pub out: &'static [Word],
     /// What comes of it beyond what is tolerated.
     pub beyond: Beyond,
@@ -174,8 +166,7 @@ fn broken(name: &'static str, with: Trouble) -> Case {
     }
 }
 
-/// Trouble with signatures alone: promises have raised hopes. They are good answers, so that it may
-/// be asked as long as it likes.
+/// Trouble with signatures alone: promises have raised hopes.
 fn withheld(name: &'static str, trouble: Trouble, fails: Reasons) -> Case {
     Case {
         fails,
@@ -463,13 +454,13 @@ fn troubles() -> Vec<Case> {
         withheld("signs a byte a second", Trouble::Drips, TIMED_OUT),
         too_much("64 MiB", Trouble::Huge),
         too_much("4 GiB, by and by", Trouble::Endless),
-        trouble("compressed", Trouble::Compressed, VARIOUS),
-        trouble("no message of the protocol", Trouble::Malformed, VARIOUS),
-        trouble("no message", Trouble::NoMessage, VARIOUS),
-        trouble("a web page", Trouble::ContentType, VARIOUS),
+        trouble("compressed", Trouble::Compressed, FAULTY),
+        trouble("no message of the protocol", Trouble::Malformed, FAULTY),
+        trouble("no message", Trouble::NoMessage, FAULTY),
+        trouble("a web page", Trouble::ContentType, FAULTY),
         trouble("HTTP statuses", Trouble::HttpStatus, VARIOUS),
-        trouble("no gRPC status", Trouble::NoStatus, VARIOUS),
-        trouble("a gRPC status in words", Trouble::WordyStatus, VARIOUS),
+        trouble("no gRPC status", Trouble::NoStatus, FAULTY),
+        trouble("a gRPC status in words", Trouble::WordyStatus, FAULTY),
         trouble("resets", Trouble::Resets, VARIOUS),
         trouble("resets midway", Trouble::ResetsMidway, VARIOUS),
         withheld("resets signatures", Trouble::Resets, VARIOUS),
