@@ -118,6 +118,7 @@ impl Trial {
         // Cosigners promise nothing at first.
         let asking = trial.fresh();
         trial.recovers("a start", &asking).await;
+        trial.are_well().await;
         trial
     }
 
@@ -201,6 +202,7 @@ impl Trial {
         if case.puts_out() {
             self.are_asked_again(case).await;
         }
+        self.are_well().await;
         let recovered = began.elapsed() - within - beyond;
         let honest = self.size.members() - self.spare() - 1;
         let honest: Vec<u64> = self.liars.iter().take(honest).map(Liar::number).collect();
@@ -227,6 +229,15 @@ impl Trial {
             let lines = self.logs[signer].read(&mut self.cluster, signer);
             lines.into_iter().map(|line| (signer, line)).collect()
         })
+    }
+
+    /// All have said that they can sign, and are asked.
+    async fn are_well(&self) {
+        eventually("all are heard and asked", RECOVERY, || async {
+            let seen = Seen::by(&self.cluster, PATIENT).await;
+            seen.down().is_empty() && seen.unasked().is_empty()
+        })
+        .await;
     }
 
     /// Who was out is heard again by both signer-apis, and asked, and nothing fails any more: what
