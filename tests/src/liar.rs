@@ -10,7 +10,7 @@ mod says;
 mod streams;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
@@ -51,6 +51,8 @@ struct Member {
     /// Which connection asked first since the switch.
     first: Mutex<Option<u64>>,
     relisted: AtomicU64,
+    /// On which connections it was asked how it is since the switch.
+    heard_by: Mutex<BTreeSet<u64>>,
     /// What it gave honestly.
     given: Mutex<HashMap<PublicKey, Sign>>,
     counts: Counts,
@@ -85,6 +87,7 @@ impl Liar {
             connections: AtomicU64::new(0),
             first: Mutex::default(),
             relisted: AtomicU64::new(0),
+            heard_by: Mutex::default(),
             given: Mutex::default(),
             counts: Counts::default(),
         });
@@ -104,6 +107,7 @@ impl Liar {
         let before = std::mem::replace(&mut *member.lie.lock().unwrap(), Arc::new(to));
         let now = member.lie();
         *member.first.lock().unwrap() = None;
+        member.heard_by.lock().unwrap().clear();
         for count in member.counts.all() {
             count.store(0, Ordering::Relaxed);
         }
@@ -131,6 +135,12 @@ impl Liar {
     #[must_use]
     pub fn listings(&self) -> u64 {
         self.member.counts.listings.load(Ordering::Relaxed)
+    }
+
+    /// How many have asked how it is since it was switched: each has a connection of its own.
+    #[must_use]
+    pub fn listeners(&self) -> usize {
+        self.member.heard_by.lock().unwrap().len()
     }
 
     /// How often somebody connected since it was switched.

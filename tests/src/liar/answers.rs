@@ -118,7 +118,10 @@ impl Member {
             Method::Promise => &self.counts.promises,
             Method::Sign => &self.counts.signatures,
             Method::Validators => &self.counts.listings,
-            Method::Status => return self.lie(),
+            Method::Status => {
+                self.heard_by.lock().unwrap().insert(connection);
+                return self.lie();
+            }
         };
         count.fetch_add(1, Ordering::Relaxed);
         let lie = self.lie();

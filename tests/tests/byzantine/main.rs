@@ -9,6 +9,7 @@
 //! are honest again, the same duties are signed.
 
 mod blame;
+mod justice;
 mod races;
 mod table;
 mod trial;

@@ -8,6 +8,8 @@ use tests::liar::{
     Outbidding, Trouble, partials,
 };
 
+use crate::blame::{BROKEN, FAULTY, Reasons, TIMED_OUT, VARIOUS, Word};
+
 /// Who lies at the moment.
 pub struct Scene {
     /// How many there are.
@@ -81,12 +83,22 @@ pub struct Case {
     pub shows: Option<fn(&Value) -> bool>,
     /// What makes it one.
     pub proof: Proof,
-    /// Whether the metric of failures tells of it.
-    pub is_failure: bool,
+    /// What the metric of failures calls it: one of these at least.
+    pub fails: Reasons,
+    /// What the log says of who fails so often that it is not asked: one of these. None where good
+    /// answers come between, or bad ones do not count: then it is asked all the same.
+    pub out: &'static [Word],
     /// What comes of it beyond what is tolerated.
     pub beyond: Beyond,
     /// How late as many honest members are as lie, so that liars are among the first.
     pub late: Duration,
+}
+
+impl Case {
+    /// Whether its liars may not be asked for a while when it is over.
+    pub fn puts_out(&self) -> bool {
+        !self.out.is_empty() || self.fails == BROKEN || self.fails == TIMED_OUT
+    }
 }
 
 fn case(name: &'static str, lie: impl Fn(&Scene, u64) -> Lie + Send + Sync + 'static) -> Case {
@@ -99,7 +111,8 @@ fn case(name: &'static str, lie: impl Fn(&Scene, u64) -> Lie + Send + Sync + 'st
         is_noticed: true,
         shows: None,
         proof: Proof::Promises(1),
-        is_failure: true,
+        fails: &[],
+        out: &[],
         beyond: Beyond::Fails,
         late: Duration::ZERO,
     }
@@ -110,7 +123,6 @@ fn partial(name: &'static str, lie: FalsePartial) -> Case {
     Case {
         blamed: Some("partial"),
         proof: Proof::Signatures,
-        is_failure: false,
         late: A_BIT_LATE,
         ..case(name, move |_, _| Lie::Partial(lie.clone()))
     }
@@ -120,6 +132,7 @@ fn partial(name: &'static str, lie: FalsePartial) -> Case {
 fn nonsense(name: &'static str, lie: FalseReply) -> Case {
     Case {
         blamed: Some("reply"),
+        fails: FAULTY,
         ..reply(name, lie)
     }
 }
@@ -128,13 +141,35 @@ fn reply(name: &'static str, lie: FalseReply) -> Case {
     case(name, move |_, _| Lie::Reply(lie.clone()))
 }
 
-fn trouble(name: &'static str, trouble: Trouble) -> Case {
-    case(name, move |_, _| Lie::Stream(trouble, On::Both))
+fn trouble(name: &'static str, trouble: Trouble, fails: Reasons) -> Case {
+    Case {
+        fails,
+        out: &[Word::Fails],
+        ..case(name, move |_, _| Lie::Stream(trouble, On::Both))
+    }
+}
+
+/// More than is read. It is asked all the same: the status is one that an honest one gives who is
+/// asked for too much.
+fn too_much(name: &'static str, with: Trouble) -> Case {
+    Case {
+        out: &[],
+        ..trouble(name, with, FAULTY)
+    }
+}
+
+/// As [`trouble`], and nothing else arrives on its connection either.
+fn broken(name: &'static str, with: Trouble) -> Case {
+    Case {
+        out: &[Word::Fails, Word::Silent],
+        ..trouble(name, with, BROKEN)
+    }
 }
 
 /// Trouble with signatures alone: promises have raised hopes.
-fn withheld(name: &'static str, trouble: Trouble) -> Case {
+fn withheld(name: &'static str, trouble: Trouble, fails: Reasons) -> Case {
     Case {
+        fails,
         proof: Proof::Signatures,
         late: A_BIT_LATE,
         ..case(name, move |_, _| Lie::Stream(trouble, On::Sign))
@@ -144,6 +179,8 @@ fn withheld(name: &'static str, trouble: Trouble) -> Case {
 fn breach(name: &'static str, breach: Breach) -> Case {
     Case {
         proof: Proof::Connections,
+        fails: BROKEN,
+        out: &[Word::Fails, Word::Silent],
         ..case(name, move |_, _| Lie::Connection(breach))
     }
 }
@@ -152,7 +189,6 @@ fn status(name: &'static str, status: FalseStatus, shows: fn(&Value) -> bool) ->
     Case {
         shows: Some(shows),
         proof: Proof::Health,
-        is_failure: false,
         beyond: Beyond::Signs,
         ..case(name, move |_, _| Lie::Status(status))
     }
@@ -163,7 +199,6 @@ fn report(name: &'static str, report: FalseReport) -> Case {
         is_report: true,
         blamed: Some("report"),
         proof: Proof::Listings,
-        is_failure: false,
         beyond: Beyond::FailsSoon,
         ..case(name, move |_, _| Lie::Report(report))
     }
@@ -306,7 +341,6 @@ fn colluders() -> Vec<Case> {
 
 fn false_replies() -> Vec<Case> {
     let outbids = |name, by| Case {
-        is_failure: false,
         dissents: Some("outbid"),
         ..reply(name, FalseReply::Outbid(by))
     };
@@ -319,6 +353,7 @@ fn false_replies() -> Vec<Case> {
         Case {
             proof: Proof::Signatures,
             late: A_BIT_LATE,
+            fails: &["busy"],
             ..reply("a partial and a refusal", FalseReply::Both)
         },
         outbids("a ballot of 2^63", Outbidding::Half),
@@ -327,7 +362,6 @@ fn false_replies() -> Vec<Case> {
         outbids("ballots that run away", Outbidding::By(1_000_000)),
         nonsense("outbid by less", FalseReply::Outbid(Outbidding::Lower)),
         Case {
-            is_failure: false,
             dissents: Some("slashable"),
             // Who may not be slashed by it is not refused, but not answered.
             beyond: Beyond::Either,
@@ -345,15 +379,18 @@ fn false_replies() -> Vec<Case> {
 }
 
 fn refusals() -> Vec<Case> {
-    let refuses = |name, reason| reply(name, FalseReply::Refused(reason));
+    let refuses = |name, reason, fails| Case {
+        fails,
+        ..reply(name, FalseReply::Refused(reason))
+    };
     // So many refusals can not be told from true ones: it will never be signed, as far as is known.
     let is_final = |name, reason, dissents| Case {
-        is_failure: false,
         dissents: Some(dissents),
         beyond: Beyond::Refused,
-        ..refuses(name, reason)
+        ..refuses(name, reason, &[])
     };
-    let promises = |name, reason| Case {
+    let promises = |name, reason, fails| Case {
+        fails,
         proof: Proof::Signatures,
         late: A_BIT_LATE,
         ..reply(name, FalseReply::PromisesThenRefuses(reason))
@@ -372,30 +409,32 @@ fn refusals() -> Vec<Case> {
         is_final("not allowed", 5, "not_allowed"),
         is_final("disabled", 6, "disabled"),
         is_final("stopped", 7, "stopped"),
-        refuses("beyond its clock", 16),
-        refuses("no ledger", 17),
-        refuses("busy", 18),
-        refuses("starting", 19),
-        refuses("too late", 20),
-        refuses("in quarantine", 21),
+        refuses("beyond its clock", 16, &["beyond_clock"]),
+        refuses("no ledger", 17, &["ledger"]),
+        refuses("busy", 18, &["busy"]),
+        refuses("starting", 19, &["starting"]),
+        refuses("too late", 20, &["too_late"]),
+        refuses("in quarantine", 21, &["quarantined"]),
         nonsense("for no reason", FalseReply::Refused(0)),
         // Another release may know it.
-        refuses("for a reason that nobody knows", 99),
+        refuses("for a reason that nobody knows", 99, &["faulty"]),
         Case {
-            is_failure: false,
             dissents: Some("slashable"),
             beyond: Beyond::Refused,
             ..reply("slashable, at great length", FalseReply::RefusedAtLength(3))
         },
-        promises("promises to all, is busy for all", 18),
-        promises("promises to all, is too late for all", 20),
+        promises("promises to all, is busy for all", 18, &["busy"]),
+        promises("promises to all, is too late for all", 20, &["too_late"]),
         Case {
-            is_failure: false,
             dissents: Some("slashable"),
             beyond: Beyond::Refused,
-            ..promises("promises to all, refuses all as slashable", 3)
+            ..promises("promises to all, refuses all as slashable", 3, &[])
         },
-        withheld("promises to all, signs for nobody", Trouble::NoHeaders),
+        withheld(
+            "promises to all, signs for nobody",
+            Trouble::NoHeaders,
+            TIMED_OUT,
+        ),
     ]
 }
 
@@ -403,29 +442,30 @@ fn troubles() -> Vec<Case> {
     vec![
         Case {
             proof: Proof::Promises(20),
+            fails: VARIOUS,
             beyond: Beyond::Either,
             ..case("every gRPC status", |_, _| Lie::Codes)
         },
-        trouble("no answer", Trouble::NoHeaders),
-        trouble("headers, no more", Trouble::NoBody),
-        trouble("half a message", Trouble::HalfBody),
-        trouble("no end", Trouble::NoEnd),
-        trouble("a byte a second", Trouble::Drips),
-        withheld("signs a byte a second", Trouble::Drips),
-        trouble("64 MiB", Trouble::Huge),
-        trouble("4 GiB, by and by", Trouble::Endless),
-        trouble("compressed", Trouble::Compressed),
-        trouble("no message of the protocol", Trouble::Malformed),
-        trouble("no message", Trouble::NoMessage),
-        trouble("a web page", Trouble::ContentType),
-        trouble("HTTP statuses", Trouble::HttpStatus),
-        trouble("no gRPC status", Trouble::NoStatus),
-        trouble("a gRPC status in words", Trouble::WordyStatus),
-        trouble("resets", Trouble::Resets),
-        trouble("resets midway", Trouble::ResetsMidway),
-        withheld("resets signatures", Trouble::Resets),
-        trouble("goes away", Trouble::GoesAway),
-        withheld("goes away from signatures", Trouble::GoesAway),
+        trouble("no answer", Trouble::NoHeaders, TIMED_OUT),
+        trouble("headers, no more", Trouble::NoBody, TIMED_OUT),
+        trouble("half a message", Trouble::HalfBody, TIMED_OUT),
+        trouble("no end", Trouble::NoEnd, TIMED_OUT),
+        trouble("a byte a second", Trouble::Drips, TIMED_OUT),
+        withheld("signs a byte a second", Trouble::Drips, TIMED_OUT),
+        too_much("64 MiB", Trouble::Huge),
+        too_much("4 GiB, by and by", Trouble::Endless),
+        trouble("compressed", Trouble::Compressed, FAULTY),
+        trouble("no message of the protocol", Trouble::Malformed, FAULTY),
+        trouble("no message", Trouble::NoMessage, FAULTY),
+        trouble("a web page", Trouble::ContentType, FAULTY),
+        trouble("HTTP statuses", Trouble::HttpStatus, VARIOUS),
+        trouble("no gRPC status", Trouble::NoStatus, FAULTY),
+        trouble("a gRPC status in words", Trouble::WordyStatus, FAULTY),
+        trouble("resets", Trouble::Resets, VARIOUS),
+        trouble("resets midway", Trouble::ResetsMidway, VARIOUS),
+        withheld("resets signatures", Trouble::Resets, VARIOUS),
+        broken("goes away", Trouble::GoesAway),
+        withheld("goes away from signatures", Trouble::GoesAway, BROKEN),
     ]
 }
 
@@ -444,7 +484,7 @@ fn floods() -> Vec<Case> {
         ("a frame too large", Frames::TooLarge),
         ("a window too large", Frames::Window),
     ]
-    .map(|(name, frames)| trouble(name, Trouble::Frames(frames)))
+    .map(|(name, frames)| broken(name, Trouble::Frames(frames)))
     .into()
 }
 
@@ -476,6 +516,7 @@ fn stops(check: &Value, height: &str) -> bool {
 
 fn statuses() -> Vec<Case> {
     let is_down = |check: &Value| check["status"] == "DOWN";
+    let is_up = |check: &Value| check["status"] == "UP";
     vec![
         status("not ready, it says", FalseStatus::NotReady, is_down),
         status(
@@ -503,14 +544,10 @@ fn statuses() -> Vec<Case> {
         }),
         // Sets do change, and another release may be silent of its ledger: neither is held against it.
         Case {
-            shows: None,
             proof: Proof::Listings,
-            ..status("other validators each time", FalseStatus::Restless, is_down)
+            ..status("other validators each time", FalseStatus::Restless, is_up)
         },
-        Case {
-            shows: None,
-            ..status("silent of its ledger", FalseStatus::NoLedger, is_down)
-        },
+        status("silent of its ledger", FalseStatus::NoLedger, is_up),
     ]
 }
 

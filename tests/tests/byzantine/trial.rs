@@ -15,7 +15,7 @@ use serde_json::Value;
 use tests::{
     cluster::{Cluster, Options, Prepared, test_keys},
     http::Answer,
-    liar::{Liar, Lie},
+    liar::{Breach, Liar, Lie},
     process::{eventually, free_port},
     requests::{attestation, block, randao},
     vectors::NetworkLabel,
@@ -23,8 +23,9 @@ use tests::{
 use threshold::{CommitteeSize, Signature};
 
 use crate::{
-    blame::{Counted, Health, Line, Log, Word, risen},
-    table::{A_BIT_LATE, Beyond, Case, Proof, Scene},
+    blame::{Counted, Line, Log, Seen, Word, risen},
+    justice::Watch,
+    table::{A_BIT_LATE, Beyond, Case, Scene},
 };
 
 /// Who is asked for what can be signed; its deadline leaves room for a busy machine.
@@ -117,6 +118,7 @@ impl Trial {
         // Cosigners promise nothing at first.
         let asking = trial.fresh();
         trial.recovers("a start", &asking).await;
+        trial.are_well().await;
         trial
     }
 
@@ -197,12 +199,21 @@ impl Trial {
         if case.is_report {
             self.is_listed_again(&asking).await;
         }
+        if case.puts_out() {
+            self.are_asked_again(case).await;
+        }
+        self.are_well().await;
         let recovered = began.elapsed() - within - beyond;
         let honest = self.size.members() - self.spare() - 1;
         let honest: Vec<u64> = self.liars.iter().take(honest).map(Liar::number).collect();
-        for line in self.read_logs().concat() {
-            // What failed before may leave an honest one with a higher ballot than it is asked for.
-            let is_just = line.word == Word::Dissent || !honest.contains(&line.number);
+        for (signer, line) in self.read_logs().into_iter().flatten() {
+            let is_just = match line.word {
+                // What failed before may leave an honest one with a higher ballot than it is asked for.
+                Word::Dissent => true,
+                Word::Blame => !honest.contains(&line.number),
+                // Who is in haste may find it on a busy machine.
+                Word::Fails | Word::Silent => signer == HASTY || !honest.contains(&line.number),
+            };
             assert!(is_believed || is_just, "{}: {line:?}", case.name);
         }
         let size = self.size;
@@ -213,8 +224,58 @@ impl Trial {
     }
 
     /// What the two signer-apis have logged of cosigners since this was called last.
-    fn read_logs(&mut self) -> [Vec<Line>; 2] {
-        [PATIENT, HASTY].map(|signer| self.logs[signer].read(&mut self.cluster, signer))
+    fn read_logs(&mut self) -> [Vec<(usize, Line)>; 2] {
+        [PATIENT, HASTY].map(|signer| {
+            let lines = self.logs[signer].read(&mut self.cluster, signer);
+            lines.into_iter().map(|line| (signer, line)).collect()
+        })
+    }
+
+    /// All have said that they can sign, and are asked.
+    async fn are_well(&self) {
+        eventually("all are heard and asked", RECOVERY, || async {
+            let seen = Seen::by(&self.cluster, PATIENT).await;
+            seen.down().is_empty() && seen.unasked().is_empty()
+        })
+        .await;
+    }
+
+    /// Who was out is heard again by both signer-apis, and asked, and nothing fails any more: what
+    /// comes next is not what was.
+    async fn are_asked_again(&mut self, case: &Case) {
+        // Calls under way end with their connections, and who is absent is asked once it is back:
+        // else what failed is remembered for seconds.
+        let liars = self.liars.iter().rev().take(self.spare() + 1);
+        liars.for_each(|liar| liar.switch(Lie::Connection(Breach::Closes)));
+        eventually("whoever lied is absent", RECOVERY, || async {
+            let seen = Seen::by(&self.cluster, PATIENT).await;
+            let mut liars = self.liars.iter().rev().take(self.spare() + 1);
+            liars.all(|liar| seen.is_absent(liar.number()))
+        })
+        .await;
+        self.be_honest();
+        let began = Instant::now();
+        let mut before = Seen::by(&self.cluster, PATIENT).await;
+        loop {
+            let asking = self.fresh();
+            let asked = self.ask(PATIENT, &asking).await;
+            self.hold(case.name, &asked);
+            let now = Seen::by(&self.cluster, PATIENT).await;
+            let fail: Vec<_> = risen(&before.counted.failures, &now.counted.failures).collect();
+            let are_heard = self.liars.iter().all(|liar| liar.listeners() >= 2);
+            let are_asked = now.down().is_empty() && now.unasked().is_empty();
+            if are_heard && are_asked && fail.is_empty() {
+                break;
+            }
+            let what = format!(
+                "{fail:?}, down: {:?}, not asked: {:?}",
+                now.down(),
+                now.unasked()
+            );
+            assert!(began.elapsed() < RECOVERY, "{} is over: {what}", case.name);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            before = now;
+        }
     }
 
     /// Both signer-apis have asked whoever lies, or has, for its validators.
@@ -241,76 +302,31 @@ impl Trial {
     /// As many lie as may: all is signed in time, and they are blamed, and nobody else is.
     async fn within(&mut self, case: &Case) {
         let late = if case.late.is_zero() { 0 } else { self.spare() };
+        let before = Seen::by(&self.cluster, PATIENT).await;
         let liars = self.switch(case, self.spare(), late);
-        let before = Counted::by(&self.cluster, PATIENT).await;
         let began = Instant::now();
+        let mut watch = Watch::begin(case, liars, before);
         for round in 1.. {
             let asking = self.fresh();
             let asked = self.ask(PATIENT, &asking).await;
             self.hold(case.name, &asked);
             for asked in &asked {
                 let answer = &asked.answer;
-                let what = format!("{} of {}, {}", liars.len(), self.size, case.name);
+                let what = format!("{} of {}, {}", self.spare(), self.size, case.name);
                 assert_eq!(
                     answer.status, 200,
                     "{what}: {answer:?}, {}",
                     asked.asking.request
                 );
             }
-            let now = Counted::by(&self.cluster, PATIENT).await;
-            let health = Health::by(&self.cluster, PATIENT).await;
-            self.is_just(case, &liars, &before, &now);
-            let of_liars = self.liars.iter().filter(|l| liars.contains(&l.number()));
-            let missing = of_liars
-                .map(|liar| {
-                    was_asked(case, liar)?;
-                    is_counted(case, liar.number(), &before, &now)?;
-                    is_shown(case, liar.number(), &health)?;
-                    self.is_logged(case, liar.number(), began)
-                })
-                .find_map(Result::err);
-            let Some(missing) = missing else { break };
+            let now = Seen::by(&self.cluster, PATIENT).await;
+            let lines = self.logs[PATIENT].read(&mut self.cluster, PATIENT);
+            watch.look(now, &lines);
+            let complete = watch.is_complete(&self.liars, &self.logs[PATIENT]);
+            let Err(missing) = complete else { break };
             let in_time = round < ROUNDS_MAX || began.elapsed() < NOTICED_WITHIN;
             assert!(in_time, "{}: {missing}", case.name);
         }
-    }
-
-    /// Nobody is held to account but those liars, for what they did: in the metrics, which are what
-    /// the health check shows, and in the log.
-    fn is_just(&mut self, case: &Case, liars: &BTreeSet<u64>, before: &Counted, now: &Counted) {
-        let misdeeds = risen(&before.misdeeds, &now.misdeeds);
-        let misdeeds = misdeeds.map(|(number, reason)| (Word::Blame, number, reason));
-        let dissents = risen(&before.dissents, &now.dissents);
-        let dissents = dissents.map(|(number, reason)| (Word::Dissent, number, reason));
-        let lines = self.logs[PATIENT].read(&mut self.cluster, PATIENT);
-        let lines = lines.iter();
-        let lines = lines.map(|line| (line.word, line.number, line.reason.as_str()));
-        for (word, number, reason) in misdeeds.chain(dissents).chain(lines) {
-            let due = match word {
-                Word::Blame => case.blamed,
-                Word::Dissent => case.dissents,
-            };
-            assert!(
-                liars.contains(&number) && due == Some(reason),
-                "{} of {}: {word:?} of cosigner-{number}: {reason}",
-                case.name,
-                self.size
-            );
-        }
-    }
-
-    fn is_logged(&self, case: &Case, number: u64, began: Instant) -> Result<(), String> {
-        let words = [(Word::Blame, case.blamed), (Word::Dissent, case.dissents)];
-        for (word, reason) in words {
-            let Some(reason) = reason.filter(|_| case.is_noticed) else {
-                continue;
-            };
-            if !self.logs[PATIENT].tells(word, number, reason, began) {
-                let what = format!("{word:?} of cosigner-{number}: {reason}");
-                return Err(format!("the log does not tell of {what}"));
-            }
-        }
-        Ok(())
     }
 
     /// So many report it that it is believed, by both: even then nothing false is signed, and every
@@ -456,51 +472,6 @@ impl Trial {
         let latest = self.latest.lock().unwrap();
         println!("{}: {latest:.1?} after the deadline at most", self.size);
     }
-}
-
-fn was_asked(case: &Case, liar: &Liar) -> Result<(), String> {
-    let was_asked = match case.proof {
-        Proof::Promises(least) => liar.promises() + liar.signatures() >= least,
-        Proof::Signatures => liar.signatures() > 0,
-        Proof::Listings => liar.listings() > 0,
-        Proof::Connections => liar.connections() > 0,
-        Proof::Health => true,
-    };
-    let missing = || format!("cosigner-{} was not asked", liar.number());
-    was_asked.then_some(()).ok_or_else(missing)
-}
-
-fn is_counted(case: &Case, number: u64, before: &Counted, now: &Counted) -> Result<(), String> {
-    let has = |(of, _): &(u64, &str)| *of == number;
-    if case.is_failure && !risen(&before.failures, &now.failures).any(|risen| has(&risen)) {
-        return Err(format!("no failure of cosigner-{number} was counted"));
-    }
-    let counts = [
-        (case.blamed, &before.misdeeds, &now.misdeeds),
-        (case.dissents, &before.dissents, &now.dissents),
-    ];
-    for (reason, before, now) in counts {
-        let Some(reason) = reason.filter(|_| case.is_noticed) else {
-            continue;
-        };
-        if !risen(before, now).any(|risen| risen == (number, reason)) {
-            return Err(format!("{reason} of cosigner-{number} is not counted"));
-        }
-    }
-    Ok(())
-}
-
-fn is_shown(case: &Case, number: u64, health: &Health) -> Result<(), String> {
-    let check = health.of(number);
-    let shows = |what, reason: Option<&str>| match reason {
-        Some(reason) if case.is_noticed => check["data"][what] == reason,
-        Some(_) | None => true,
-    };
-    let is_shown = shows("last-misdeed", case.blamed)
-        && shows("last-dissent", case.dissents)
-        && case.shows.is_none_or(|shows| shows(check));
-    let missing = || format!("the health of cosigner-{number} does not tell of it: {check}");
-    is_shown.then_some(()).ok_or_else(missing)
 }
 
 /// The requests of one epoch, each as JSON and as what it means.
