@@ -50,7 +50,7 @@ impl Holder {
     pub const NOBODY: Self = Self([0; 16]);
 }
 
-/// The highest of all validators that was decided since the anchor was made.
+/// The highest of all validators: decided since the anchor was made, or found in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Highest {
@@ -77,6 +77,16 @@ impl Highest {
                 ..Self::default()
             }),
         })
+    }
+
+    /// The lower of each.
+    #[must_use]
+    pub fn min(self, other: Self) -> Self {
+        Self {
+            source: self.source.min(other.source),
+            target: self.target.min(other.target),
+            slot: self.slot.min(other.slot),
+        }
     }
 
     /// The higher of each.
@@ -114,7 +124,7 @@ pub struct Mark {
     pub next: Option<Holder>,
     /// The ledger's count of commits: it has come at least so far.
     pub commits: u64,
-    /// How high decisions have gone.
+    /// How high the ledger has come: decisions, and what was imported.
     pub highest: Highest,
     /// The server's log, for PostgreSQL.
     pub server: Option<ServerMark>,

@@ -15,7 +15,6 @@ use tokio::{
 };
 
 use crate::{
-    anchor::Highest,
     database::{Database, DatabaseError},
     rules::{self, Conflict},
 };
@@ -284,7 +283,8 @@ impl Ledger {
 
     async fn load_orders(&self, wait: Duration) -> Result<(), Unavailable> {
         let ordered = self.reader.orders(wait).await?;
-        let counted = self.lease.count(ordered.commits, None, Highest::default());
+        let reach = self.lease.plausible(ordered.reach);
+        let counted = self.lease.count(ordered.commits, None, reach);
         counted
             .await
             .map_err(|error| Unavailable::Failed(error.to_string()))?;

@@ -214,6 +214,13 @@ impl Lease {
             .then_some(Refused::Stopped)
     }
 
+    /// How high what is in the ledger goes, for the anchor to count: what was imported is forgotten
+    /// with a ledger that is put back, as what was decided is. What lies beyond the clock, such as a
+    /// validator's ratchet that was raised for good, nobody has signed, and would raise all others.
+    pub(super) fn plausible(&self, reach: Highest) -> Highest {
+        (self.time)().map_or(reach, |now| reach.min(Highest::by(now)))
+    }
+
     /// Whether the clock has come to the quarantine's end.
     fn is_over(&self, quarantine: &Quarantine) -> bool {
         (self.time)().is_some_and(|now| now.epoch >= quarantine.until)

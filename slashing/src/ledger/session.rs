@@ -90,10 +90,12 @@ pub(super) struct Commit {
     pub(super) counted: Option<Result<(), AnchorError>>,
 }
 
-/// What an operator has ordered, whom that freezes, and the commit as of which that is so.
+/// What an operator has ordered, whom that freezes, how high any ratchet has come, imported or
+/// decided, and the commit as of which that is so at least.
 pub(super) struct Ordered {
     pub(super) orders: Orders,
     pub(super) frozen: Frozen,
+    pub(super) reach: Highest,
     pub(super) commits: u64,
 }
 

@@ -354,6 +354,7 @@ pub(super) async fn orders(database: &SqliteDatabase) -> Result<Ordered, Unavail
         Ok(Ordered {
             orders,
             frozen,
+            reach: standing::reach(&transaction)?,
             commits,
         })
     });

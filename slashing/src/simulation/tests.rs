@@ -79,7 +79,12 @@ fn store() -> MemoryStore {
 }
 
 async fn open(store: &MemoryStore, sky: &Arc<Sky>) -> Ledger {
-    let opened = store.open(sky.clone(), waiting(1_000), Arc::new(now), Origin::AsLeft);
+    open_at(store, sky, now()).await
+}
+
+async fn open_at(store: &MemoryStore, sky: &Arc<Sky>, now: Option<Position>) -> Ledger {
+    let time = Arc::new(move || now);
+    let opened = store.open(sky.clone(), waiting(1_000), time, Origin::AsLeft);
     opened.await.unwrap()
 }
 
@@ -356,6 +361,37 @@ async fn a_disk_that_is_put_back_as_a_whole_tells_nothing() {
     assert_eq!(ledger.state().quarantine, None);
     // The very thing that `--restored` is for.
     assert_eq!(decide(&ledger, 1, attest(99, 100), 2).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_imported_is_never_signed_against_though_the_ledger_forgot_it_and_the_clock_is_behind()
+ {
+    let behind = Position {
+        epoch: Epoch(90),
+        slot: Slot(2_880),
+    };
+    for (first, second) in [(now(), Some(behind)), (None, None)] {
+        let (store, sky) = (store(), Sky::clear());
+        let ledger = open_at(&store, &sky, first).await;
+        let snapshot = store.snapshot();
+        store.import(validator(1), attest(99, 100), Some(root(1)));
+        store.import(validator(2), propose(3_200), None);
+        ledger.refresh().await.unwrap();
+        *sky.dead.lock() = true;
+        store.put_back(&snapshot, Whole::Database);
+        assert!(store.would_permit(&question(1, attest(98, 100), 2)));
+        let _ledger = open_at(&store, &Sky::clear(), second).await;
+        for (number, claim) in [
+            (1, attest(98, 100)),
+            (1, attest(98, 101)),
+            (2, propose(3_200)),
+        ] {
+            let question = question(number, claim, 2);
+            assert!(!store.would_permit(&question), "{second:?}: {question:?}");
+        }
+        assert!(store.would_permit(&question(1, attest(100, 101), 2)));
+        assert!(store.would_permit(&question(2, propose(3_201), 2)));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,6 +25,9 @@ const EVENTS: [Fault; 9] = [
     Fault::Imports,
 ];
 
+/// By how much a clock is off that is still in its epoch.
+const SECONDS_OFF_MS: u64 = 3_000;
+
 impl World {
     /// Lets things go wrong, until it is over.
     pub(super) async fn chaos(self: &Arc<Self>) {
@@ -75,7 +78,7 @@ impl World {
                     false => self.apis[api].lock().life.freeze(lasting),
                 }
             }
-            Fault::Skew => self.set_clock(member, 3_000),
+            Fault::Skew => self.set_clock(member, SECONDS_OFF_MS),
             Fault::Jumps => self.set_clock(member, 2_000_000),
             Fault::Restores if !self.is_liar(member) => {
                 self.put_back(member, Whole::Database);
@@ -168,7 +171,9 @@ impl World {
         };
         // An import into a ledger that was put back under its process is refused: not simulated.
         let intact = self.witness.lock().is_as_it_was(member);
-        if !signed || !intact || seat.importing || seat.store.is_locked(&validator) {
+        // Under a clock that is behind it would lie in the future, and the anchor not know of it.
+        let behind = seat.clock_off_ms < -i64::try_from(SECONDS_OFF_MS).unwrap();
+        if !signed || !intact || behind || seat.importing || seat.store.is_locked(&validator) {
             return;
         }
         seat.importing = true;

@@ -1,7 +1,8 @@
 //! What a ledger that may have forgotten something has to do before it may be believed again.
 //!
-//! Whatever was forgotten was decided by this cosigner, under its clock, so it lies at most at
-//! the clock's epoch and slot plus one. Every ratchet is raised to there, its source too: nothing
+//! Whatever was forgotten was decided by this cosigner, under its clock, or imported, and signed
+//! under another's, so it lies at most at the clock's epoch and slot plus one, or, if the clock has
+//! gone back since, where the anchor has seen the ledger. Every ratchet is raised to there, its source too: nothing
 //! above surrounds or doubles anything below. That is committed before anything is decided, so the
 //! quarantine's end is a matter of liveness only: attestations have such a source again about two
 //! epochs later, and until then the cosigner abstains.
@@ -36,6 +37,18 @@ pub enum Unraisable {
     Impossible(#[from] Conflict),
 }
 
+impl Highest {
+    /// As high as anybody can have signed by now, the next epoch and slot included.
+    pub(super) const fn by(now: Position) -> Self {
+        let next = Epoch(now.epoch.0.saturating_add(1));
+        Self {
+            source: next,
+            target: next,
+            slot: Slot(now.slot.0.saturating_add(1)),
+        }
+    }
+}
+
 /// How a ledger in doubt is raised.
 pub(in crate::ledger) fn raising(
     doubt: &Doubt,
@@ -47,15 +60,11 @@ pub(in crate::ledger) fn raising(
         (Doubt::AnotherLedger, _) | (_, Found::Nothing | Found::Damaged) => None,
         (_, Found::Mark(mark)) => Some(mark.highest),
     };
-    let from_clock = now.map(|now| Highest {
-        source: Epoch(now.epoch.0.saturating_add(1)),
-        target: Epoch(now.epoch.0.saturating_add(1)),
-        slot: Slot(now.slot.0.saturating_add(1)),
-    });
+    let from_clock = now.map(Highest::by);
     let reach = match (from_clock, highest) {
         (Some(clock), Some(anchor)) => clock.max(anchor),
         (Some(only), None) => only,
-        // Without a clock, only what the anchor has followed decision by decision is known.
+        // Without a clock, only what the anchor has followed commit by commit is known.
         (None, Some(anchor)) if matches!(doubt, Doubt::Behind { .. } | Doubt::LogBehind) => anchor,
         (None, _) => return Err(Unraisable::NoClock(doubt.clone())),
     };

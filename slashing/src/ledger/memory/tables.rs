@@ -9,7 +9,7 @@ use std::{
 use duty::{Claim, Epoch, PublicKey, SigningRoot};
 
 use crate::{
-    anchor::{Holder, LedgerId},
+    anchor::{Highest, Holder, LedgerId},
     ledger::{
         InitialHistory, Prospect, Question, Refused, RegisterError,
         batch::{self, Once, Past, Plan, Row, Rule, Terms},
@@ -377,8 +377,24 @@ impl Tables {
                 all: self.orders.frozen_all,
                 validators: frozen.map(|row| row.validator).collect(),
             },
+            reach: self.reach(),
             commits: self.commits,
         }
+    }
+
+    fn reach(&self) -> Highest {
+        let claims = self.ratchets.values().flat_map(|row| {
+            let Ratchet { attested, proposed } = &row.ratchet;
+            let attested = attested.as_ref().map(|vote| Claim::Attest {
+                source: vote.source,
+                target: vote.target,
+            });
+            let proposed = proposed
+                .as_ref()
+                .map(|block| Claim::Propose { slot: block.slot });
+            [attested, proposed].into_iter().flatten()
+        });
+        Highest::of(claims)
     }
 
     /// Takes up a row of an interchange file. While a transaction in doubt holds the ratchet, it is

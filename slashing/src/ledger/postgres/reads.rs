@@ -227,6 +227,8 @@ impl ReadSession {
         Ok(Ordered {
             orders,
             frozen,
+            // Read later, so it is no lower than as of that commit.
+            reach: standing::reach(client).await?,
             commits,
         })
     }

@@ -11,7 +11,7 @@ use tokio_postgres::{
 use super::{Failed, arrays::validator};
 use crate::{
     administration::{Stop, postgres::RAISE_EVERYONE},
-    anchor::{Holder, LedgerId, ServerMark},
+    anchor::{Highest, Holder, LedgerId, ServerMark},
     ledger::{
         columns::{Corrupt, to_column, to_height},
         lease::take::{Taking, floor},
@@ -55,6 +55,10 @@ UPDATE standing SET holder = $1, holder_name = $2, renewed_at = clock_timestamp(
 WHERE ledger_id = $5 AND holder IS NOT DISTINCT FROM $6 AND commits = $7";
 
 const READ_FROZEN: &str = "/* read_frozen */ SELECT validator FROM ratchets WHERE disabled";
+
+const READ_REACH: &str = "/* read_reach */
+SELECT max(source_epoch) AS source_epoch, max(target_epoch) AS target_epoch, max(slot) AS slot
+FROM ratchets";
 
 /// What a batch holds the ledger with.
 pub(super) struct Held {
@@ -135,6 +139,18 @@ pub(super) async fn renew(client: &Client, renewal: &Renewal) -> Result<Option<R
 pub(super) async fn frozen(client: &Client) -> Result<Vec<PublicKey>, Failed> {
     let rows = client.query_typed(READ_FROZEN, &[]).await?;
     rows.iter().map(validator).collect()
+}
+
+/// How high the highest ratchets are.
+pub(super) async fn reach(client: &Client) -> Result<Highest, Failed> {
+    let rows = client.query_typed(READ_REACH, &[]).await?;
+    let row = rows.first().ok_or(Corrupt("ratchets"))?;
+    let highest = |column| height(row, column).map(Option::unwrap_or_default);
+    Ok(Highest {
+        source: Epoch(highest("source_epoch")?),
+        target: Epoch(highest("target_epoch")?),
+        slot: Slot(highest("slot")?),
+    })
 }
 
 /// Everything between `BEGIN` and `COMMIT` of taking the ledger. Whether it was still as seen.

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use super::{Failed, validator};
 use crate::{
     administration::{Stop, sqlite::RAISE_EVERYONE},
-    anchor::{Holder, LedgerId},
+    anchor::{Highest, Holder, LedgerId},
     ledger::{
         columns::{Corrupt, to_column, to_height},
         lease::take::{Taking, floor},
@@ -51,6 +51,10 @@ SET holder = ?1, holder_name = ?2, commits = ?3,
 WHERE ledger_id = ?5 AND holder IS ?6 AND commits = ?7";
 
 const READ_FROZEN: &str = "/* read_frozen */ SELECT validator FROM ratchets WHERE disabled";
+
+const READ_REACH: &str = "/* read_reach */
+SELECT max(source_epoch) AS source_epoch, max(target_epoch) AS target_epoch, max(slot) AS slot
+FROM ratchets";
 
 /// What a batch holds the ledger with.
 pub(super) struct Held {
@@ -108,6 +112,20 @@ pub(super) fn frozen(connection: &Connection) -> Result<Vec<PublicKey>, Failed> 
     let mut statement = connection.prepare(READ_FROZEN)?;
     let rows = statement.query_map([], |row| Ok(validator(row)))?;
     rows.map(|row| row?).collect()
+}
+
+/// How high the highest ratchets are.
+pub(super) fn reach(connection: &Connection) -> Result<Highest, Failed> {
+    connection.query_row(READ_REACH, [], |row| {
+        let highest = |column| height(row, column).map(Option::unwrap_or_default);
+        Ok((|| {
+            Ok(Highest {
+                source: Epoch(highest("source_epoch")?),
+                target: Epoch(highest("target_epoch")?),
+                slot: Slot(highest("slot")?),
+            })
+        })())
+    })?
 }
 
 /// Everything between `BEGIN` and `COMMIT` of taking the ledger. Whether it was still as seen.

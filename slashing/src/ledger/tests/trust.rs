@@ -15,12 +15,13 @@ use futures_util::future::join_all;
 
 use crate::{
     administration::{self, Freezing, Stop, Whom},
-    anchor::{Anchor, Found},
+    anchor::{Anchor, Found, Highest, Mark},
     database::DatabaseConfig,
     ledger::{
         Denial, Ledger, LedgerLimits, OpenError, Opening, Origin, Position, Prospect, Refused,
         Unavailable,
     },
+    rules::Watermark,
     testing::{
         Place, attest, decide, patient, propose, question, root, validator, wait_until, waiting,
     },
@@ -80,10 +81,12 @@ async fn is_quarantined(ledger: &Ledger, until: u64) -> bool {
     decided == Err(Denial::Unavailable(refusal.clone())) && foreseen == Err(refusal)
 }
 
-fn counted(place: &Place) -> u64 {
-    let anchor = Anchor::open(&place.directory.path().join("copy")).unwrap();
-    match anchor.found() {
-        Found::Mark(mark) => mark.commits,
+/// What the anchor says now.
+fn mark(place: &Place) -> Mark {
+    let [anchor, copy] = ["anchor", "copy"].map(|name| place.directory.path().join(name));
+    fs::copy(anchor, &copy).unwrap();
+    match Anchor::open(&copy).unwrap().found() {
+        Found::Mark(mark) => mark.clone(),
         other @ (Found::Nothing | Found::Damaged) => panic!("{other:?}"),
     }
 }
@@ -114,14 +117,40 @@ async fn nothing_leaves_that_the_anchor_does_not_count() {
         let ledger = place.registered(quick()).await;
         for target in 1..20 {
             decide(&ledger, 1, attest(0, target), 1).await.unwrap();
-            let anchor = place.directory.path().join("anchor");
-            fs::copy(anchor, place.directory.path().join("copy")).unwrap();
             let state = administration::state(ledger.database()).await.unwrap();
-            assert_eq!(counted(&place), state.commits);
+            assert_eq!(mark(&place).commits, state.commits);
         }
         let before = ledger.state().commits;
         decide(&ledger, 1, attest(0, 1), 9).await.unwrap_err();
         assert_eq!(ledger.state().commits, before);
+    }
+}
+
+#[tokio::test]
+async fn the_anchor_knows_how_high_the_ledger_has_come_whoever_raised_it_but_not_beyond_the_clock()
+{
+    for place in Place::each().await {
+        drop(place.registered(quick()).await);
+        let ledger = open(&place, &Hand::at_epoch(100)).await;
+        let raise = async |number, source, target, slot| {
+            let watermark = Watermark::new(Epoch(source), Epoch(target), Slot(slot)).unwrap();
+            let one = Whom::These([validator(number)].into());
+            let raised = administration::raise(ledger.database(), one, watermark);
+            assert_eq!(raised.await.unwrap().changed, 1);
+            ledger.refresh().await.unwrap();
+            let Highest {
+                source,
+                target,
+                slot,
+            } = mark(&place).highest;
+            (source.0, target.0, slot.0)
+        };
+        assert_eq!(raise(1, 90, 91, 3_000).await, (90, 91, 3_000));
+        assert_eq!(raise(2, 80, 99, 10).await, (90, 99, 3_000));
+        // As for a validator that is never to sign again.
+        assert_eq!(raise(3, 1 << 40, 1 << 40, 5).await, (101, 101, 3_000));
+        decide(&ledger, 4, propose(3_201), 1).await.unwrap();
+        assert_eq!(mark(&place).highest.slot, Slot(3_201));
     }
 }
 
