@@ -50,6 +50,15 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+impl ReasonLabels {
+    fn of(cosigner: &Arc<str>, reason: &'static str) -> Self {
+        Self {
+            cosigner: Arc::clone(cosigner),
+            reason,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 #[expect(non_snake_case, reason = "Web3Signer's label")]
 struct OperationLabels {
@@ -374,26 +383,17 @@ impl Metrics {
     }
 
     pub(crate) fn failed(&self, cosigner: &Arc<str>, reason: &'static str) {
-        let labels = ReasonLabels {
-            cosigner: Arc::clone(cosigner),
-            reason,
-        };
+        let labels = ReasonLabels::of(cosigner, reason);
         self.failures.get_or_create(&labels).inc();
     }
 
     pub(crate) fn blamed(&self, cosigner: &Arc<str>, reason: &'static str) {
-        let labels = ReasonLabels {
-            cosigner: Arc::clone(cosigner),
-            reason,
-        };
+        let labels = ReasonLabels::of(cosigner, reason);
         self.blamed.get_or_create(&labels).inc();
     }
 
     pub(crate) fn dissented(&self, cosigner: &Arc<str>, reason: &'static str) {
-        let labels = ReasonLabels {
-            cosigner: Arc::clone(cosigner),
-            reason,
-        };
+        let labels = ReasonLabels::of(cosigner, reason);
         self.dissents.get_or_create(&labels).inc();
     }
 

@@ -225,6 +225,14 @@ async fn connect_from(host: &str, to: SocketAddr) -> TcpStream {
     socket.connect(to).await.unwrap()
 }
 
+/// Where the signer-api listens, and how a signing request to it begins.
+fn target(cluster: &Cluster) -> (SocketAddr, String) {
+    let address = cluster.url(0).replace("http://", "").parse().unwrap();
+    let key = cluster.validators()[0];
+    let head = format!("POST /api/v1/eth2/sign/{key} HTTP/1.1\r\nhost: 127.0.0.1\r\n");
+    (address, head)
+}
+
 /// Asks for everything once in an epoch, one after the other, and returns what each took.
 async fn honest(cluster: &Cluster, epoch: u64) -> Vec<Duration> {
     let mut took = Vec::new();
@@ -284,9 +292,7 @@ async fn clients_that_only_take_places_leave_the_others_theirs() {
         ..Options::new(test_keys(2))
     })
     .await;
-    let address: SocketAddr = cluster.url(0).replace("http://", "").parse().unwrap();
-    let key = cluster.validators()[0];
-    let head = format!("POST /api/v1/eth2/sign/{key} HTTP/1.1\r\nhost: 127.0.0.1\r\n");
+    let (address, head) = target(&cluster);
     // Nothing, a byte, a head without its end, a body that was announced, one that has no end.
     let begun = [
         String::new(),
@@ -374,9 +380,7 @@ async fn callers_that_vanish_without_a_word_lose_their_places_and_nobody_waits_f
         ..Options::new(test_keys(2))
     })
     .await;
-    let address: SocketAddr = cluster.url(0).replace("http://", "").parse().unwrap();
-    let key = cluster.validators()[0];
-    let head = format!("POST /api/v1/eth2/sign/{key} HTTP/1.1\r\nhost: 127.0.0.1\r\n");
+    let (address, head) = target(&cluster);
     let answered = "GET /upcheck HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n".to_owned();
     let begun = [
         String::new(),

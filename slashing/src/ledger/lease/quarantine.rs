@@ -2,8 +2,8 @@
 //!
 //! Whatever was forgotten was decided by this cosigner, under its clock, or imported, and signed
 //! under another's, so it lies at most at the clock's epoch and slot plus one, or, if the clock has
-//! gone back since, where the anchor has seen the ledger. Every ratchet is raised to there, its source too: nothing
-//! above surrounds or doubles anything below. That is committed before anything is decided, so the
+//! gone back since, where the anchor has seen the ledger. Every ratchet is raised to there, its
+//! source too: nothing above surrounds or doubles anything below. That is committed before anything is decided, so the
 //! quarantine's end is a matter of liveness only: attestations have such a source again about two
 //! epochs later, and until then the cosigner abstains.
 
