@@ -102,12 +102,12 @@ impl Admission {
 
     /// A place among the requests.
     pub(crate) fn enter(&self) -> Result<Place, Turned> {
-        self.enter_as(Urgency::Usual)
+        self.enter_as(Urgency::Usual, 0)
     }
 
     /// A place among those of its urgency. When proposals have none of theirs left, they get one
-    /// like any other request.
-    pub(crate) fn enter_as(&self, urgency: Urgency) -> Result<Place, Turned> {
+    /// like any other request. There are so many `validators`.
+    pub(crate) fn enter_as(&self, urgency: Urgency, validators: usize) -> Result<Place, Turned> {
         if urgency == Urgency::Prompt
             && let Ok(_permit) = Arc::clone(&self.proposals).try_acquire_owned()
         {
@@ -116,6 +116,7 @@ impl Admission {
         let now = self.others.began.elapsed();
         let mut state = self.others.state.lock();
         let under_way = state.under_way;
+        state.limit.expect(validators);
         if !state.limit.admits(now, under_way) {
             return Err(Turned::Overloaded);
         }
@@ -184,7 +185,7 @@ mod tests {
         let admission = Admission::new(64, 1);
         let others: Vec<_> = (0..60).map(|_| admission.enter().unwrap()).collect();
         assert!(admission.enter().is_err());
-        let propose = || admission.enter_as(Urgency::Prompt);
+        let propose = || admission.enter_as(Urgency::Prompt, 0);
         let proposals: Vec<_> = (0..4).map(|_| propose().unwrap()).collect();
         assert!(propose().is_err());
         drop(others);

@@ -1,12 +1,16 @@
 //! How many requests may be under way, by what gets done.
 //!
 //! Little's law: what is under way, divided by what ends in a second, is how long the last one
-//! waits. While that is less than the deadline, the limit is as it was configured; when it comes
+//! waits. While that is less than the deadline, the limit is left as it is; when it comes
 //! near the deadline, the limit becomes what two thirds of a deadline get done (as TCP Westwood sets
 //! its window by the measured rate, not by halving), and it grows again with each request that ends
 //! in time while the limit is nearly used, the more the sooner it ended. Between two thirds of a
 //! deadline and five sixths it rests, so that it swings only with what it measures. A limit that is too
 //! low costs duties: it is lowered only when requests that ended took nearly too long themselves.
+//!
+//! Before anything was measured there is a place for one request of each validator, since that many may
+//! well come at once, and what could be signed is not to be refused; but no more, since what overload
+//! brings beyond it would be taken on before the first answer shows how slow this machine is.
 //!
 //! Nothing is learnt from an outage, in which nothing ends: then the limit stays, and more than a few
 //! requests are turned away until something ends. Time is an argument; there is no clock here.
@@ -15,6 +19,8 @@ use std::time::Duration;
 
 /// So many may be under way whatever was measured: without any, nothing would be.
 const LEAST: usize = 16;
+/// So many are taken on at first, however few validators there are.
+const FIRST: u64 = 1_024;
 /// Ends are counted for one deadline, in so many parts, besides the one that has just begun.
 const PARTS: u32 = 8;
 const COUNTED: usize = 9;
@@ -36,6 +42,8 @@ pub(super) struct Limit {
     places_max: u64,
     deadline: Duration,
     thousandths: u64,
+    /// So many at once are thought usual, one for each validator.
+    usual: u64,
     /// Since when there were more than [`LEAST`] under way.
     busy_since: Option<Duration>,
     /// When the first ended since then: what a burst took until that is no rate.
@@ -56,13 +64,14 @@ pub(super) struct Limit {
 }
 
 impl Limit {
-    /// A limit of `places_max`, for requests that must be answered within `deadline`.
+    /// A limit that never exceeds `places_max`, for requests that must be answered within `deadline`.
     pub(super) fn new(places_max: usize, deadline: Duration) -> Self {
         let places_max = u64::try_from(places_max).unwrap_or(u64::MAX / WHOLE);
         Self {
             places_max,
             deadline: deadline.max(Duration::from_millis(10)),
-            thousandths: places_max.saturating_mul(WHOLE),
+            thousandths: places_max.min(FIRST).saturating_mul(WHOLE),
+            usual: FIRST,
             busy_since: None,
             first_end: None,
             peak: 0,
@@ -78,6 +87,16 @@ impl Limit {
     /// From now on requests must be answered within `deadline`; what was measured stays.
     pub(super) fn follow(&mut self, deadline: Duration) {
         self.deadline = deadline.max(Duration::from_millis(10));
+    }
+
+    /// There are so many validators: for each that is new, one request more may be under way.
+    pub(super) fn expect(&mut self, validators: usize) {
+        let validators = u64::try_from(validators).unwrap_or(u64::MAX);
+        let new = validators.saturating_sub(self.usual);
+        if new > 0 {
+            self.usual = validators;
+            self.set(self.thousandths.saturating_add(new.saturating_mul(WHOLE)));
+        }
     }
 
     /// Requests at once, at this moment.

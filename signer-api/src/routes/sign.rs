@@ -83,7 +83,8 @@ async fn answer(
     let admitted = app.admission.read(headers, body).await;
     let admitted = admitted.map_err(|turned| turned_away(app, turned))?;
     let urgency = urgency(&admitted.body, kind);
-    let place = app.admission.enter_as(urgency);
+    let validators = app.validators.snapshot().len();
+    let place = app.admission.enter_as(urgency, validators);
     app.metrics.places(app.admission.places());
     let place = place.map_err(|turned| turned_away(app, turned))?;
     let began = Instant::now();

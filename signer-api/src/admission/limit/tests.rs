@@ -24,7 +24,14 @@ struct Server {
 }
 
 impl Server {
+    /// With a place for each of so many validators from the start.
     fn new(places_max: usize) -> Self {
+        let mut server = Self::with_few_validators(places_max);
+        server.limit.expect(places_max);
+        server
+    }
+
+    fn with_few_validators(places_max: usize) -> Self {
         Self {
             limit: Limit::new(places_max, DEADLINE),
             now: Duration::ZERO,
@@ -107,6 +114,31 @@ fn ten_times_too_much_is_refused_and_what_is_taken_on_is_in_time() {
         let p99 = server.waits[server.waits.len() * 99 / 100];
         assert!(p99 < DEADLINE * 19 / 20, "{rate}/s: {p99:?}");
     }
+}
+
+/// The most that can be late is what came before the first answer showed how long the others would take.
+#[test]
+fn a_machine_that_has_just_started_takes_on_what_its_validators_may_ask_at_once() {
+    for (validators, rate) in [(1, 900), (1_000, 900), (1_000, 1_100), (2_000, 1_800)] {
+        let mut server = Server::with_few_validators(7_680);
+        server.limit.expect(validators);
+        server.run(60_000, rate, rate * 10);
+        let taken = server.answered + server.late;
+        assert!(
+            server.late * 100 <= taken,
+            "{validators} validators, {rate}/s: {} late of {taken}",
+            server.late
+        );
+    }
+    let mut server = Server::with_few_validators(7_680);
+    server.limit.expect(5_000);
+    server.arrive(5_000);
+    assert_eq!(server.refused, 0, "each asks once");
+    server.limit.expect(5_000);
+    server.limit.expect(4_000);
+    assert_eq!(server.limit.places(), 5_000);
+    server.limit.expect(9_000);
+    assert_eq!(server.limit.places(), 7_680, "what is configured");
 }
 
 #[test]

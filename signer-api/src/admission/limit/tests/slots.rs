@@ -19,8 +19,10 @@ struct Slots {
 
 impl Slots {
     fn new(rate: u64, latency: Duration) -> Self {
+        let mut limit = Limit::new(3_840, DEADLINE);
+        limit.expect(3_840);
         Self {
-            limit: Limit::new(3_840, DEADLINE),
+            limit,
             now: Duration::ZERO,
             queue: VecDeque::new(),
             hanging: VecDeque::new(),
