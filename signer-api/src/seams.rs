@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     admission::Admission,
-    cosigners::Cosigners,
+    cosigners::{Cosigners, Link},
     cpu::Cpu,
     metrics::Metrics,
     signing::{Signing, Task},
@@ -78,11 +78,18 @@ impl Conductor {
     /// Who was blamed for an answer lately.
     #[must_use]
     pub fn doubted(&self) -> Vec<Peer> {
-        let doubted = self
-            .cosigners
-            .links()
-            .iter()
-            .filter(|link| link.is_doubted());
-        doubted.map(|link| link.peer()).collect()
+        self.those(|link| link.is_doubted())
+    }
+
+    /// Who was ever blamed.
+    #[must_use]
+    pub fn blamed(&self) -> Vec<Peer> {
+        self.those(|link| !link.blamed().is_empty())
+    }
+
+    fn those(&self, are: impl Fn(&Link) -> bool) -> Vec<Peer> {
+        let links = self.cosigners.links().iter();
+        let links = links.filter(|link| are(link));
+        links.map(|link| link.peer()).collect()
     }
 }

@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -55,6 +55,8 @@ struct Member {
     heard_by: Mutex<BTreeSet<u64>>,
     /// What it gave honestly.
     given: Mutex<HashMap<PublicKey, Sign>>,
+    /// How often it has done one of several things in turn.
+    turns: AtomicUsize,
     counts: Counts,
 }
 
@@ -89,6 +91,7 @@ impl Liar {
             relisted: AtomicU64::new(0),
             heard_by: Mutex::default(),
             given: Mutex::default(),
+            turns: AtomicUsize::new(0),
             counts: Counts::default(),
         });
         let task = tokio::spawn(connections::serve(Arc::clone(&member), listener));
@@ -172,6 +175,17 @@ impl Member {
     fn lie(&self) -> Arc<Lie> {
         Arc::clone(&self.lie.lock().unwrap())
     }
+
+    /// How often this was asked before.
+    fn turn(&self) -> usize {
+        self.turns.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// What is next of some in the turns that are even; in the others nothing, because who only fails is soon
+/// not asked any more.
+fn every_second<T: Copy>(all: &[T], turn: usize) -> Option<T> {
+    turn.is_multiple_of(2).then(|| all[turn / 2 % all.len()])
 }
 
 fn files(certs: &Path, name: &str) -> TlsFiles {

@@ -50,6 +50,8 @@ pub struct Counts {
     pub troubles: u64,
     /// Duties that were signed when everything was well again.
     pub signed_at_last: u64,
+    /// False partials that were found, by signer-api and index.
+    pub exposed: u64,
     /// Raced duties of which it was checked that they can still be signed.
     pub raced: u64,
 }
@@ -64,6 +66,7 @@ impl Counts {
         self.put_back += other.put_back;
         self.troubles += other.troubles;
         self.signed_at_last += other.signed_at_last;
+        self.exposed += other.exposed;
         self.raced += other.raced;
     }
 }
@@ -168,5 +171,6 @@ async fn live(world: &Arc<World>) {
     tokio::time::sleep(DEADLINE).await;
     if !world.witness.lock().is_broken() {
         world.at_last().await;
+        (0..world.plan.apis).for_each(|api| world.check_blame(api));
     }
 }

@@ -19,7 +19,7 @@ use wire::proto::{
 };
 
 use super::{
-    Member,
+    Member, every_second,
     lies::{FalsePartial, FalseReply, FalseScaled, Lie, Outbidding},
     partials,
 };
@@ -183,8 +183,9 @@ impl Member {
             }
             Lie::Reply(lie) => return Ok(false_promises(lie, &request)),
             Lie::Codes => {
-                if let Some(code) = next_code() {
-                    return Ok(code);
+                if let Some(code) = every_second(&CODES, self.turn()) {
+                    let message = "something that sounds official".to_owned();
+                    return Ok(Answer::Status(code, message));
                 }
             }
             _ => {}
@@ -209,8 +210,9 @@ impl Member {
             Lie::Stream(..) => return Ok(said(partials(None).into_iter())),
             Lie::Reply(lie) => return Ok(false_signatures(lie, &request, partials(None))),
             Lie::Codes => {
-                if let Some(code) = next_code() {
-                    return Ok(code);
+                if let Some(code) = every_second(&CODES, self.turn()) {
+                    let message = "something that sounds official".to_owned();
+                    return Ok(Answer::Status(code, message));
                 }
             }
             _ => {}
@@ -302,15 +304,6 @@ fn scaled(honest: &[u8; 96], lie: &FalseScaled) -> proto::ScaledPartial {
 
 fn order(item: &proto::SignItem) -> SigningOrder {
     wire::order_from_proto(item.order.clone().unwrap()).unwrap()
-}
-
-/// The next status; every second time none, because who only fails is soon not asked any more.
-fn next_code() -> Option<Answer> {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let next = NEXT.fetch_add(1, Ordering::Relaxed);
-    let code = CODES[next / 2 % CODES.len()];
-    let answer = Answer::Status(code, "something that sounds official".to_owned());
-    next.is_multiple_of(2).then_some(answer)
 }
 
 fn promised(signed: Vec<u8>) -> PromiseOutcome {

@@ -186,20 +186,28 @@ pub enum Trouble {
     NoMessage,
     /// A web page.
     ContentType,
-    /// These HTTP statuses in turn: 404, 502, 301, 204.
+    /// Of every second answer, one of these HTTP statuses in turn: 404, 502, 301, 204.
     HttpStatus,
     /// No gRPC status at the end.
     NoStatus,
     /// A gRPC status that is no number.
     WordyStatus,
-    /// The stream is reset at once, for every reason in turn.
+    /// Of every second answer, the stream is reset at once, for every reason in turn.
     Resets,
-    /// The stream is reset in the midst of the message, for every reason in turn.
+    /// The same, in the midst of the message.
     ResetsMidway,
     /// The connection is given up, for every reason in turn.
     GoesAway,
     /// Frames on the connection.
     Frames(Frames),
+}
+
+impl Trouble {
+    /// Whether good answers come between: who only fails is soon not asked any more, and would not show
+    /// all that it can do.
+    pub(super) const fn comes_and_goes(self) -> bool {
+        matches!(self, Self::HttpStatus | Self::Resets | Self::ResetsMidway)
+    }
 }
 
 /// Frames that no honest peer sends, or not so many of them.

@@ -2,10 +2,7 @@
 
 use std::{
     future::{pending, poll_fn},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -53,12 +50,6 @@ pub(super) struct Call {
     pub(super) wire: Wire,
 }
 
-/// The next of some, in turn, whoever asks.
-fn in_turn<T: Copy>(all: &[T]) -> T {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    all[NEXT.fetch_add(1, Ordering::Relaxed) % all.len()]
-}
-
 /// Why an answer was not delivered as it should have been: the peer does not want it any more.
 type Delivered = Result<(), h2::Error>;
 
@@ -76,14 +67,17 @@ pub(super) async fn answer(call: Call) {
         return;
     };
     let lie = member.counted(method, connection);
+    let turn = member.turn();
     let trouble = match &*lie {
-        Lie::Stream(trouble, On::Both) if method.is_asked() => Some(*trouble),
+        Lie::Stream(trouble, On::Both) if method.is_asked() => {
+            (!trouble.comes_and_goes() || turn.is_multiple_of(2)).then_some(*trouble)
+        }
         Lie::Stream(trouble, On::Sign) if method == Method::Sign => Some(*trouble),
         _ => None,
     };
     let answer = member.answer(&lie, method, &message).await;
     let _ = match trouble {
-        Some(trouble) => with_trouble(respond, answer, trouble, &wire).await,
+        Some(trouble) => with_trouble(respond, answer, trouble, turn / 2, &wire).await,
         None => deliver(respond, answer).await,
     };
 }
@@ -171,8 +165,10 @@ async fn with_trouble(
     mut respond: SendResponse<Bytes>,
     answer: Answer,
     trouble: Trouble,
+    turn: usize,
     wire: &Wire,
 ) -> Delivered {
+    let reason = REASONS[turn % REASONS.len()];
     let Answer::Messages(messages) = answer else {
         return deliver(respond, answer).await;
     };
@@ -186,11 +182,11 @@ async fn with_trouble(
     match trouble {
         Trouble::NoHeaders => return pending().await,
         Trouble::Resets => {
-            respond.send_reset(in_turn(&REASONS));
+            respond.send_reset(reason);
             return Ok(());
         }
         Trouble::GoesAway => {
-            let _ = wire.goodbye.send(in_turn(&REASONS));
+            let _ = wire.goodbye.send(reason);
             return pending().await;
         }
         Trouble::Frames(kind) => {
@@ -203,7 +199,7 @@ async fn with_trouble(
         Trouble::ContentType | Trouble::HttpStatus => {
             let status = match trouble {
                 Trouble::ContentType => 200,
-                _ => in_turn(&HTTP_STATUSES),
+                _ => HTTP_STATUSES[turn % HTTP_STATUSES.len()],
             };
             let mut stream = respond.send_response(html(status), false)?;
             return stream.send_data(Bytes::from_static(b"<html>It works!</html>"), true);
@@ -220,7 +216,7 @@ async fn with_trouble(
             }
             // Else the reset may overtake the data.
             sleep(Duration::from_millis(5)).await;
-            stream.send_reset(in_turn(&REASONS));
+            stream.send_reset(reason);
             return Ok(());
         }
         Trouble::NoEnd => {

@@ -9,7 +9,10 @@ use std::{
 use duty::{Claim, Epoch, PublicKey, SigningRoot, Slot};
 use parking_lot::Mutex;
 use slashing::Question;
-use threshold::{Signature, round::Verdict};
+use threshold::{
+    Signature,
+    round::{Peer, Verdict},
+};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -191,6 +194,28 @@ impl World {
         }
     }
 
+    /// **L2**: whose partial a signer-api has found to be false is blamed.
+    pub(super) fn check_blame(&self, api: usize) {
+        let (conductor, exposed) = {
+            let api = self.apis[api].lock();
+            (api.conductor.clone(), api.arithmetic.exposed())
+        };
+        let Some(conductor) = conductor else { return };
+        let blamed = conductor.blamed();
+        let family = &self.plan.families[0];
+        for index in exposed {
+            let mut claimants = (0..self.plan.n)
+                .filter(|member| family.indices[self.claimed_place(*member)] == index);
+            self.counts.lock().exposed += 1;
+            if !claimants.any(|member| blamed.contains(&Peer(member))) {
+                self.broken(format!(
+                    "L2: a false partial of index {} is nobody's fault",
+                    index.value()
+                ));
+            }
+        }
+    }
+
     /// What cannot be slashed is signed by whoever is well, so that it is known how long each takes.
     async fn warm_up(&self) {
         let harmless = self.plan.wishes.iter().filter(|wish| wish.claim.is_none());
@@ -209,13 +234,11 @@ impl World {
 
     async fn sign_at_last(&self, wish: &Wish, bad: &BTreeSet<usize>) {
         let api = self.chance.index(self.plan.apis);
-        let mut outcome = None;
-        for _ in 0..TRIES {
-            outcome = self.ask(api, wish).await;
-            if let Some(Ok(_)) = outcome {
-                self.counts.lock().signed_at_last += 1;
-                return;
-            }
+        // Once: the first request has its answer by the deadline, not the second.
+        let outcome = self.ask(api, wish).await;
+        if let Some(Ok(_)) = outcome {
+            self.counts.lock().signed_at_last += 1;
+            return;
         }
         // A spare of the duty before may have committed that in the meantime, above this one.
         let able = self.able_beside(wish, bad);

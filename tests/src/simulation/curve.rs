@@ -82,7 +82,18 @@ impl Family {
 }
 
 /// The production's, remembered.
-pub(super) struct Remembered;
+#[derive(Default)]
+pub(super) struct Remembered {
+    /// Whose partials it has found to be false.
+    exposed: Mutex<BTreeSet<ShareIndex>>,
+}
+
+impl Remembered {
+    /// Whose partials it has found to be false so far.
+    pub(super) fn exposed(&self) -> BTreeSet<ShareIndex> {
+        self.exposed.lock().clone()
+    }
+}
 
 impl Arithmetic for Remembered {
     fn combine(
@@ -91,7 +102,11 @@ impl Arithmetic for Remembered {
         answer: &mut dyn FnMut(usize, Result<Signature, CombineError>),
     ) {
         for (position, job) in jobs.iter().enumerate() {
-            answer(position, remembered(job));
+            let combined = remembered(job);
+            if let Err(CombineError::Blame(indices)) = &combined {
+                self.exposed.lock().extend(indices);
+            }
+            answer(position, combined);
         }
     }
 }

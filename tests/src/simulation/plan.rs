@@ -272,7 +272,9 @@ impl Plan {
         };
         let mut liars = BTreeMap::new();
         if faults.contains(&Fault::Liars) {
-            for _ in 0..chance.below(u64::try_from((n - t).max(1)).unwrap()) + 1 {
+            // As many as requests are signed without, or as promises are safe with.
+            let most = (n - t).max(tolerated(t, n));
+            for _ in 0..chance.below(u64::try_from(most).unwrap()) + 1 {
                 liars.insert(chance.index(n), chance.pick(&Lie::ALL));
             }
         }
@@ -335,10 +337,9 @@ impl Plan {
         self.faults.contains(&fault)
     }
 
-    /// So many faulty members change nothing about safety; a committee without a majority
-    /// tolerates none.
+    /// So many faulty members change nothing about safety.
     pub(super) const fn tolerated(&self) -> usize {
-        (2 * self.t).saturating_sub(self.n + 1)
+        tolerated(self.t, self.n)
     }
 
     /// The claim of a root that somebody may ask for.
@@ -346,6 +347,11 @@ impl Plan {
         let wish = |wish: &&Wish| wish.order.validator == *validator && wish.root == root;
         self.wishes.iter().find(wish)?.claim
     }
+}
+
+/// So many faulty members change nothing about safety; a committee without a majority tolerates none.
+const fn tolerated(t: usize, n: usize) -> usize {
+    (2 * t).saturating_sub(n + 1)
 }
 
 /// What callers aim at.

@@ -64,6 +64,7 @@ pub(super) struct Seat {
 pub(super) struct Api {
     pub(super) life: Arc<Life>,
     pub(super) conductor: Option<Arc<Conductor>>,
+    pub(super) arithmetic: Arc<Remembered>,
 }
 
 pub(super) struct World {
@@ -102,6 +103,7 @@ impl World {
             Mutex::new(Api {
                 life: Arc::default(),
                 conductor: None,
+                arithmetic: Arc::default(),
             })
         };
         let mut witness = Witness::new(plan.t, plan.tolerated(), tells);
@@ -267,27 +269,31 @@ impl World {
         let way = |member| Way::to(self, number, &life, member);
         let networks = (0..self.plan.n).map(|member| (format!("cosigner-{member}"), way(member)));
         let committees = self.plan.families.iter().map(|family| {
-            let members = (0..self.plan.n).map(|member| {
-                // It says that it has the index of the next one.
-                let place = match self.plan.liars.get(&member) {
-                    Some(Lie::AnotherMember) => (member + 1) % self.plan.n,
-                    Some(_) | None => member,
-                };
-                (Peer(member), family.indices[place])
-            });
+            let members = (0..self.plan.n)
+                .map(|member| (Peer(member), family.indices[self.claimed_place(member)]));
             (family.committee.clone(), members.collect())
         });
         let chance = Chance::new(self.chance.next());
+        let arithmetic = Arc::new(Remembered::default());
         let conductor = Conductor::new(
             networks.collect(),
             committees.collect(),
-            Arc::new(Remembered),
+            Arc::clone(&arithmetic) as _,
             Box::new(move || chance.fraction()),
         );
         *self.apis[number].lock() = Api {
             life,
             conductor: Some(Arc::new(conductor)),
+            arithmetic,
         };
+    }
+
+    /// Whose index a member says that it has.
+    pub(super) fn claimed_place(&self, member: usize) -> usize {
+        match self.plan.liars.get(&member) {
+            Some(Lie::AnotherMember) => (member + 1) % self.plan.n,
+            Some(_) | None => member,
+        }
     }
 
     pub(super) fn end_api(&self, number: usize) {

@@ -149,6 +149,16 @@ fn trouble(name: &'static str, trouble: Trouble, fails: Reasons) -> Case {
     }
 }
 
+/// Trouble of so many kinds, each of which is seen, because good answers come between.
+fn now_and_then(name: &'static str, with: Trouble, kinds: u64) -> Case {
+    Case {
+        proof: Proof::Promises(2 * kinds),
+        out: &[],
+        beyond: Beyond::Either,
+        ..trouble(name, with, VARIOUS)
+    }
+}
+
 /// More than is read. It is asked all the same: the status is one that an honest one gives who is
 /// asked for too much.
 fn too_much(name: &'static str, with: Trouble) -> Case {
@@ -441,7 +451,7 @@ fn refusals() -> Vec<Case> {
 fn troubles() -> Vec<Case> {
     vec![
         Case {
-            proof: Proof::Promises(20),
+            proof: Proof::Promises(2 * 18),
             fails: VARIOUS,
             beyond: Beyond::Either,
             ..case("every gRPC status", |_, _| Lie::Codes)
@@ -458,11 +468,11 @@ fn troubles() -> Vec<Case> {
         trouble("no message of the protocol", Trouble::Malformed, FAULTY),
         trouble("no message", Trouble::NoMessage, FAULTY),
         trouble("a web page", Trouble::ContentType, FAULTY),
-        trouble("HTTP statuses", Trouble::HttpStatus, VARIOUS),
+        now_and_then("HTTP statuses", Trouble::HttpStatus, 4),
         trouble("no gRPC status", Trouble::NoStatus, FAULTY),
         trouble("a gRPC status in words", Trouble::WordyStatus, FAULTY),
-        trouble("resets", Trouble::Resets, VARIOUS),
-        trouble("resets midway", Trouble::ResetsMidway, VARIOUS),
+        now_and_then("resets", Trouble::Resets, 14),
+        now_and_then("resets midway", Trouble::ResetsMidway, 14),
         withheld("resets signatures", Trouble::Resets, VARIOUS),
         broken("goes away", Trouble::GoesAway),
         withheld("goes away from signatures", Trouble::GoesAway, BROKEN),

@@ -229,6 +229,16 @@ pub const BUGS: &[Bug] = &[
         )],
     },
     Bug {
+        name: "nobody is blamed",
+        edits: &[(
+            MACHINE,
+            "        effects.push(Effect::Blame(liars));\n",
+            "        if !BUG {
+            effects.push(Effect::Blame(liars));
+        }\n",
+        )],
+    },
+    Bug {
         name: "the first refusal is final",
         edits: &[(
             COUNTING,
