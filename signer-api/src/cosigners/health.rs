@@ -106,7 +106,7 @@ async fn ask(link: &Weak<Link>) -> Option<Health> {
                 link.note_heard();
                 return Some(reply.into());
             }
-            Ok(Err(status)) => return Some(Health::Absent(link.describe(&status))),
+            Ok(Err(status)) => return Some(Health::Absent(link.judge(&status))),
             Err(_) if Instant::now() >= until => return Some(absent()),
             Err(_) if link.heard() != known => (known, vain_looks) = (link.heard(), 0),
             Err(_) => vain_looks = vain_looks.saturating_add(1),

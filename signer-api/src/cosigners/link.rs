@@ -26,7 +26,7 @@ use super::{
     misdeeds::{Misdeed, Misdeeds},
     probing::Failures,
     replies::{self, Nonsense},
-    transport::{SendBy, Transport, is_late_call},
+    transport::{SendBy, Transport, failed_on_its_way, is_late_call, is_too_large},
 };
 use crate::metrics::Metrics;
 
@@ -347,14 +347,14 @@ impl Link {
         if is_late_call(status) {
             return FailureReason::TimedOut;
         }
-        if is_transport(status) {
+        if failed_on_its_way(status).is_some() {
             self.back_off();
             self.call_failed(&self.describe(status));
             return FailureReason::Unreachable;
         }
         self.note_heard();
-        // What we asked too much of, or wrongly, is no failure of the cosigner's.
-        if !matches!(status.code(), Code::ResourceExhausted | Code::OutOfRange) {
+        // Who is asked too much at a time has not failed.
+        if status.code() != Code::ResourceExhausted {
             self.call_failed(&self.describe(status));
         }
         match status.code() {
@@ -366,12 +366,23 @@ impl Link {
         }
     }
 
+    /// A failed call outside the lanes, for people. What is too large to be read is blamed.
+    pub(crate) fn judge(&self, status: &Status) -> String {
+        if is_too_large(status) {
+            self.blame(Misdeed::Reply, status.message());
+        }
+        self.describe(status)
+    }
+
     /// A failed call, for people.
-    pub(crate) fn describe(&self, status: &Status) -> String {
-        if is_transport(status) {
+    fn describe(&self, status: &Status) -> String {
+        if failed_on_its_way(status).is_some() {
             return "has no connection".to_owned();
         }
         let said = replies::clipped(status.message());
+        if is_too_large(status) {
+            return format!("answered with {said}");
+        }
         format!("answered {:?}: {said}", status.code())
     }
 }
@@ -386,7 +397,7 @@ enum Unanswered {
 
 impl From<Status> for Unanswered {
     fn from(status: Status) -> Self {
-        if wire::codec::is_several(&status) {
+        if wire::codec::is_several(&status) || is_too_large(&status) {
             return Self::Nonsense(Nonsense(status.message().to_owned()));
         }
         Self::Status(status)
@@ -417,9 +428,4 @@ fn same_number(asks: &[&Ask], outcomes: usize) -> Result<(), Unanswered> {
     }
     let what = format!("{outcomes} outcomes for {} items", asks.len());
     Err(Unanswered::Nonsense(Nonsense(what)))
-}
-
-/// Whether a call failed on its way; only errors that arose on this side have a source.
-fn is_transport(status: &Status) -> bool {
-    std::error::Error::source(status).is_some()
 }

@@ -252,6 +252,15 @@ async fn with_trouble(
             send(stream, bytes).await?;
             return stream.send_data(Bytes::new(), true);
         }
+        Trouble::Details => {
+            let mut trailers = ok();
+            trailers.insert("grpc-status", HeaderValue::from_static("13"));
+            trailers.insert(
+                "grpc-status-details-bin",
+                HeaderValue::from_static("no base64!"),
+            );
+            return stream.send_trailers(trailers);
+        }
         Trouble::WordyStatus => {
             send(stream, bytes).await?;
             let mut trailers = ok();

@@ -149,11 +149,10 @@ fn trouble(name: &'static str, trouble: Trouble, fails: Reasons) -> Case {
     }
 }
 
-/// More than is read. It is asked all the same: the status is one that an honest one gives who is
-/// asked for too much.
+/// More than is read.
 fn too_much(name: &'static str, with: Trouble) -> Case {
     Case {
-        out: &[],
+        blamed: Some("reply"),
         ..trouble(name, with, FAULTY)
     }
 }
@@ -461,6 +460,7 @@ fn troubles() -> Vec<Case> {
         trouble("HTTP statuses", Trouble::HttpStatus, VARIOUS),
         trouble("no gRPC status", Trouble::NoStatus, FAULTY),
         trouble("a gRPC status in words", Trouble::WordyStatus, FAULTY),
+        trouble("details that are none", Trouble::Details, FAULTY),
         trouble("resets", Trouble::Resets, VARIOUS),
         trouble("resets midway", Trouble::ResetsMidway, VARIOUS),
         withheld("resets signatures", Trouble::Resets, VARIOUS),
