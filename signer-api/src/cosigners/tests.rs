@@ -1,5 +1,6 @@
 //! Links to real servers over mutual TLS.
 
+mod probing;
 mod routing;
 mod silence;
 
