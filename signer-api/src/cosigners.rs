@@ -117,9 +117,9 @@ impl Cosigners {
     }
 
     /// Links over these networks, by name.
-    #[cfg(feature = "test-seams")]
+    #[cfg(any(test, feature = "test-seams"))]
     pub(crate) fn over(
-        networks: Vec<(String, Arc<dyn Transport>)>,
+        networks: Vec<(String, Arc<dyn transport::Transport>)>,
         metrics: &Arc<Metrics>,
     ) -> Self {
         let links = networks.into_iter().enumerate();

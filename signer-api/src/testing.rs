@@ -31,6 +31,9 @@ use crate::{
     metrics::Metrics,
 };
 
+/// More than any reply has.
+const OVERLONG_BYTES: usize = 5 * 1024 * 1024;
+
 /// How a peer behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
@@ -51,6 +54,10 @@ pub(crate) enum Manner {
     Short,
     /// Answers with one outcome too few.
     Miscounting,
+    /// Answers with more than is read.
+    Overlong,
+    /// Says that it is asked for more than it reads.
+    Overwhelmed,
     /// Holds a higher ballot than there can be.
     Overbidding,
     Refusing(proto::refusal::Reason),
@@ -66,9 +73,11 @@ pub(crate) enum Manner {
 
 impl Manner {
     fn fail(self) -> Result<(), Status> {
-        let failure = Err(Status::internal("the test says so"));
+        let words = "the test says so";
         if self == Self::Failing {
-            failure
+            Err(Status::internal(words))
+        } else if self == Self::Overwhelmed {
+            Err(Status::out_of_range(words))
         } else {
             Ok(())
         }
@@ -288,6 +297,8 @@ impl Peer {
             | Manner::Lying
             | Manner::Short
             | Manner::Miscounting
+            | Manner::Overlong
+            | Manner::Overwhelmed
             | Manner::Overbidding
             | Manner::Refusing(_)
             | Manner::Misreporting
@@ -397,6 +408,9 @@ impl cosigner_server::Cosigner for Peer {
                 Outcome::Refused(refusal(reason))
             } else if manner == Manner::Overbidding {
                 Outcome::Outbid(far)
+            } else if manner == Manner::Overlong {
+                let signed = vec![7; OVERLONG_BYTES];
+                Outcome::Promised(proto::Promised { signed })
             } else {
                 self.promise_one(item)
             };
@@ -423,6 +437,8 @@ impl cosigner_server::Cosigner for Peer {
         let outcomes = request.into_inner().items.into_iter().map(|item| {
             let outcome = if let Manner::Refusing(reason) = manner {
                 Outcome::Refused(refusal(reason))
+            } else if manner == Manner::Overlong {
+                Outcome::Partial(vec![7; OVERLONG_BYTES])
             } else {
                 self.sign_one(item, manner)
             };

@@ -24,7 +24,7 @@ use daemon::tls::{self, TlsFiles};
 use duty::PublicKey;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tonic::transport::{Channel, Endpoint};
-use wire::proto::{cosigner_client::CosignerClient, sign_outcome::Outcome as Sign};
+use wire::proto::{SignRequest, cosigner_client::CosignerClient, sign_outcome::Outcome as Sign};
 
 pub use lies::{
     Breach, FalsePartial, FalseReply, FalseReport, FalseScaled, FalseStatus, Frames, Lie, On,
@@ -55,8 +55,7 @@ struct Member {
     heard_by: Mutex<BTreeSet<u64>>,
     /// What it gave honestly.
     given: Mutex<HashMap<PublicKey, Sign>>,
-    /// How often it has done one of several things in turn.
-    turns: AtomicUsize,
+    turns: Turns,
     counts: Counts,
 }
 
@@ -91,7 +90,7 @@ impl Liar {
             relisted: AtomicU64::new(0),
             heard_by: Mutex::default(),
             given: Mutex::default(),
-            turns: AtomicUsize::new(0),
+            turns: Turns::default(),
             counts: Counts::default(),
         });
         let task = tokio::spawn(connections::serve(Arc::clone(&member), listener));
@@ -176,16 +175,50 @@ impl Member {
         Arc::clone(&self.lie.lock().unwrap())
     }
 
-    /// How often this was asked before.
+    /// How often it was in the way before; `None` each second time that it is asked for `work`, because who only
+    /// fails is soon not asked any more.
+    fn every_second(&self, work: Work) -> Option<usize> {
+        let asked = match work {
+            Work::Promise => &self.turns.promises,
+            Work::Sign => &self.turns.signatures,
+            Work::SignAtOnce => &self.turns.at_once,
+        };
+        let is_its_turn = asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+        is_its_turn.then(|| self.turn())
+    }
+
+    /// How often it was in the way before.
     fn turn(&self) -> usize {
-        self.turns.fetch_add(1, Ordering::Relaxed)
+        self.turns.taken.fetch_add(1, Ordering::Relaxed)
     }
 }
 
-/// What is next of some in the turns that are even; in the others nothing, because who only fails is soon
-/// not asked any more.
-fn every_second<T: Copy>(all: &[T], turn: usize) -> Option<T> {
-    turn.is_multiple_of(2).then(|| all[turn / 2 % all.len()])
+/// What it is asked for: of each, so many failures in a row are too many.
+#[derive(Debug, Clone, Copy)]
+enum Work {
+    Promise,
+    Sign,
+    /// What takes no promise.
+    SignAtOnce,
+}
+
+impl Work {
+    fn of(request: &SignRequest) -> Self {
+        if request.items.iter().all(|item| item.ballot.is_none()) {
+            Self::SignAtOnce
+        } else {
+            Self::Sign
+        }
+    }
+}
+
+/// Who does one of several things in turn.
+#[derive(Default)]
+struct Turns {
+    taken: AtomicUsize,
+    promises: AtomicUsize,
+    signatures: AtomicUsize,
+    at_once: AtomicUsize,
 }
 
 fn files(certs: &Path, name: &str) -> TlsFiles {

@@ -2,6 +2,7 @@
 
 use std::{sync::Weak, time::Duration};
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 use wire::proto;
@@ -10,7 +11,7 @@ use super::{link::Link, standing::Standing};
 
 /// How often a cosigner is asked.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How long one question is waited for; then it is asked anew.
+/// How long questions are waited for, at most a handful at a time; then it begins anew.
 const POLL_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often it is looked whether anything was heard of it meanwhile.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
@@ -90,29 +91,39 @@ pub(super) async fn watch(link: Weak<Link>) {
     }
 }
 
-/// Asks once. Who is silent meanwhile is absent at once, and may still answer.
+/// Asks until something is heard. Who is silent is absent at once, and asked again beside what it may
+/// still answer.
 async fn ask(link: &Weak<Link>) -> Option<Health> {
-    let until = Instant::now() + POLL_TIMEOUT;
-    let (mut call, mut known) = {
+    let mut asked_at = Instant::now();
+    let until = asked_at + POLL_TIMEOUT;
+    let (mut calls, mut known) = {
         let link = link.upgrade()?;
-        (link.transport().status(), link.heard())
+        let call = link.transport().status();
+        (FuturesUnordered::from_iter([call]), link.heard())
     };
     let mut vain_looks = 0_u32;
     loop {
-        let looked = timeout(LOOK_INTERVAL, &mut call).await;
+        let looked = timeout(LOOK_INTERVAL, calls.next()).await;
         let link = link.upgrade()?;
         match looked {
-            Ok(Ok(reply)) => {
+            Ok(Some(Ok(reply))) => {
                 link.note_heard();
                 return Some(reply.into());
             }
-            Ok(Err(status)) => return Some(Health::Absent(link.describe(&status))),
+            Ok(Some(Err(status))) => return Some(Health::Absent(link.judge(&status))),
+            Ok(None) => return Some(absent()),
             Err(_) if Instant::now() >= until => return Some(absent()),
             Err(_) if link.heard() != known => (known, vain_looks) = (link.heard(), 0),
             Err(_) => vain_looks = vain_looks.saturating_add(1),
         }
         if vain_looks == VAIN_LOOKS_MAX {
             note(&link, absent());
+        }
+        let is_absent = matches!(link.health(), Health::Absent(_));
+        if is_absent && asked_at.elapsed() >= POLL_INTERVAL {
+            // What it has lost it will never answer, and this it may.
+            asked_at = Instant::now();
+            calls.push(link.transport().status());
         }
     }
 }

@@ -15,7 +15,10 @@ use tonic::transport::Channel;
 use tracing::{info, warn};
 use wire::proto::{StatusRequest, cosigner_client::CosignerClient};
 
-use super::channel;
+use super::{
+    channel,
+    transport::{Guarded, failed_on_its_way},
+};
 
 /// How long a new connection may take to show that it works.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(2);
@@ -84,14 +87,13 @@ impl Line {
     }
 
     async fn go_over(&self, renewed: Channel, number: u64) {
-        let mut client = CosignerClient::new(renewed.clone());
+        let mut client = CosignerClient::new(Guarded(renewed.clone()));
         let mut told = false;
         while self.renewals.load(Ordering::Relaxed) == number {
             let problem = match timeout(PROOF_TIMEOUT, client.status(StatusRequest {})).await {
                 Ok(Ok(_)) => None,
-                // Whatever it says, it is the cosigner that says it; only what fails on the way has
-                // a source.
-                Ok(Err(status)) => std::error::Error::source(&status).map(ToString::to_string),
+                // Whatever it says, it is the cosigner that says it.
+                Ok(Err(status)) => failed_on_its_way(&status).map(ToString::to_string),
                 Err(_) => Some("no answer in time".to_owned()),
             };
             let Some(problem) = problem else {

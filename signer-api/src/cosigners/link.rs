@@ -24,9 +24,9 @@ use super::{
     lane::{self, Ask, Lane, LaneQueue, Ticket},
     latency::{Ended, Latency},
     misdeeds::{Misdeed, Misdeeds},
-    probing::Failures,
+    probing::{Called, Failures},
     replies::{self, Nonsense},
-    transport::{SendBy, Transport, is_late_call},
+    transport::{SendBy, Transport, failed_on_its_way, is_late_call, is_too_large},
 };
 use crate::metrics::Metrics;
 
@@ -201,7 +201,7 @@ impl Link {
     pub(super) fn answered_again(&self) {
         self.latency.forget();
         *self.back_off.lock() = BackOff::default();
-        self.call_answered();
+        self.forgive();
     }
 
     fn backs_off(&self) -> bool {
@@ -248,6 +248,7 @@ impl Link {
             .max()
             .unwrap_or_default();
         let work = lane.work();
+        let call = Called { work, began };
         self.latency.began(work, began);
         let events = if lane.promises() {
             timeout_at(until, self.ask_promises(&asks)).await
@@ -269,10 +270,10 @@ impl Link {
             Ok(Ok(events)) => {
                 *self.back_off.lock() = BackOff::default();
                 self.note_heard();
-                self.deliver(batch, events);
+                self.deliver(call, batch, events);
             }
             Ok(Err(Unanswered::Status(status))) => {
-                let reason = self.failed_call(&status);
+                let reason = self.failed_call(call, &status);
                 let message = self.describe(&status);
                 debug!(cosigner = %self.san, lane = lane.name(), %status, "a call failed");
                 self.fail(batch, reason, &message);
@@ -280,11 +281,11 @@ impl Link {
             Ok(Err(Unanswered::Nonsense(Nonsense(what)))) => {
                 self.note_heard();
                 self.blame(Misdeed::Reply, &what);
-                self.call_failed(NONSENSE);
+                self.call_failed(call, NONSENSE);
                 self.fail(batch, FailureReason::Faulty, NONSENSE);
             }
             Err(_) => {
-                self.call_failed(TIMED_OUT);
+                self.call_failed(call, TIMED_OUT);
                 self.fail(batch, FailureReason::TimedOut, TIMED_OUT);
             }
         }
@@ -310,11 +311,11 @@ impl Link {
             .collect())
     }
 
-    fn deliver(&self, batch: Vec<Ticket>, events: Vec<Understood>) {
+    fn deliver(&self, call: Called, batch: Vec<Ticket>, events: Vec<Understood>) {
         if events.iter().all(Result::is_err) {
-            self.call_failed(NONSENSE);
+            self.call_failed(call, NONSENSE);
         } else {
-            self.call_answered();
+            self.call_answered(call.work);
         }
         for (ticket, event) in batch.into_iter().zip(events) {
             match event {
@@ -342,20 +343,20 @@ impl Link {
 
     /// Notes a broken connection, and says what kind of failure a status is.
     #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is gRPC's")]
-    fn failed_call(&self, status: &Status) -> FailureReason {
+    fn failed_call(&self, call: Called, status: &Status) -> FailureReason {
         // It was not asked: that says nothing of it.
         if is_late_call(status) {
             return FailureReason::TimedOut;
         }
-        if is_transport(status) {
+        if failed_on_its_way(status).is_some() {
             self.back_off();
-            self.call_failed(&self.describe(status));
+            self.call_failed(call, &self.describe(status));
             return FailureReason::Unreachable;
         }
         self.note_heard();
-        // What we asked too much of, or wrongly, is no failure of the cosigner's.
-        if !matches!(status.code(), Code::ResourceExhausted | Code::OutOfRange) {
-            self.call_failed(&self.describe(status));
+        // Who is asked too much at a time has not failed.
+        if status.code() != Code::ResourceExhausted {
+            self.call_failed(call, &self.describe(status));
         }
         match status.code() {
             Code::ResourceExhausted => FailureReason::Busy,
@@ -366,12 +367,23 @@ impl Link {
         }
     }
 
+    /// A failed call outside the lanes, for people. What is too large to be read is blamed.
+    pub(crate) fn judge(&self, status: &Status) -> String {
+        if is_too_large(status) {
+            self.blame(Misdeed::Reply, status.message());
+        }
+        self.describe(status)
+    }
+
     /// A failed call, for people.
-    pub(crate) fn describe(&self, status: &Status) -> String {
-        if is_transport(status) {
+    fn describe(&self, status: &Status) -> String {
+        if failed_on_its_way(status).is_some() {
             return "has no connection".to_owned();
         }
         let said = replies::clipped(status.message());
+        if is_too_large(status) {
+            return format!("answered with {said}");
+        }
         format!("answered {:?}: {said}", status.code())
     }
 }
@@ -386,7 +398,7 @@ enum Unanswered {
 
 impl From<Status> for Unanswered {
     fn from(status: Status) -> Self {
-        if wire::codec::is_several(&status) {
+        if wire::codec::is_several(&status) || is_too_large(&status) {
             return Self::Nonsense(Nonsense(status.message().to_owned()));
         }
         Self::Status(status)
@@ -417,9 +429,4 @@ fn same_number(asks: &[&Ask], outcomes: usize) -> Result<(), Unanswered> {
     }
     let what = format!("{outcomes} outcomes for {} items", asks.len());
     Err(Unanswered::Nonsense(Nonsense(what)))
-}
-
-/// Whether a call failed on its way; only errors that arose on this side have a source.
-fn is_transport(status: &Status) -> bool {
-    std::error::Error::source(status).is_some()
 }

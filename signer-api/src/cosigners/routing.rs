@@ -101,17 +101,28 @@ impl Cosigners {
             .collect();
         // Of whom too little is known, nobody may be as fast as the others; then all are asked.
         let are_enough = first.len() >= threshold;
-        let mut sounding = true;
+        let beyond = || {
+            members
+                .iter()
+                .skip(threshold)
+                .filter_map(|known| known.link)
+        };
+        // One at a time: a duty costs one call more at most. Who may come back comes before who may
+        // have become fast.
+        let sounded = beyond()
+            .find(|link| link.is_to_be_probed(mode, now))
+            .or_else(|| beyond().find(|link| link.is_to_be_sounded(work, now)));
+        if let Some(link) = sounded
+            && mode == Mode::Direct
+        {
+            // Where it has to promise first, that is the probe.
+            link.probe(mode, now);
+        }
+        let sounded = sounded.map(Link::peer);
         let members = members.iter().enumerate();
         let invited = members.map(|(position, known)| {
             let is_first = position < threshold;
-            let sounded = sounding
-                && !is_first
-                && known
-                    .link
-                    .is_some_and(|link| link.is_to_be_sounded(work, now));
-            // One at a time: a duty costs one call more at most.
-            sounding &= !sounded;
+            let sounded = sounded == Some(known.peer);
             Invited {
                 peer: known.peer,
                 index: known.index,

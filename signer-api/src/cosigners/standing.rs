@@ -93,7 +93,7 @@ impl Link {
                     "its ledger does not answer".to_owned(),
                 ),
             },
-            Ok(Err(status)) => (FailureReason::Unreachable, self.describe(&status)),
+            Ok(Err(status)) => (FailureReason::Unreachable, self.judge(&status)),
             Err(_) => (
                 FailureReason::TimedOut,
                 "does not answer in time".to_owned(),

@@ -1,5 +1,6 @@
 //! Links to real servers over mutual TLS.
 
+mod probing;
 mod routing;
 mod silence;
 
@@ -158,6 +159,8 @@ async fn answers_that_cannot_be_understood_are_blamed() {
         (Manner::Short, false),
         (Manner::Miscounting, false),
         (Manner::Miscounting, true),
+        (Manner::Overlong, false),
+        (Manner::Overlong, true),
         (Manner::Refusing(Reason::Unspecified), true),
     ] {
         let (metrics, registry) = metrics();
@@ -185,6 +188,29 @@ async fn answers_that_cannot_be_understood_are_blamed() {
             shown(&registry)
         );
         assert!(link.is_doubted() && !cosigners.links()[0].is_doubted());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_puts_out_whoever_sends_or_finds_it_and_blames_only_who_sends_it() {
+    for (manner, is_blamed) in [(Manner::Overlong, true), (Manner::Overwhelmed, false)] {
+        let peers = Peers::start(2, 2, 1).await;
+        let (metrics, registry) = metrics();
+        let cosigners = Cosigners::open(&peers.config, &metrics).unwrap();
+        let link = &cosigners.links()[1];
+        eventually("the cosigner answers", || link.health().is_ready()).await;
+        peers.behave(1, manner);
+        for epoch in 0..3 {
+            assert!(link.is_asked(), "{manner:?}");
+            let (ask, mut answer) = ask(&randao(&peers, epoch), LONG);
+            link.sign(Arc::new(ask));
+            assert_eq!(reason(answer.next().await), FailureReason::Faulty);
+        }
+        assert!(!link.is_asked(), "{manner:?}");
+        assert!(link.answers(), "its connection stands");
+        assert_eq!(link.is_doubted(), is_blamed);
+        let blamed = shown(&registry).contains("cosigner_blamed_total{");
+        assert_eq!(blamed, is_blamed, "{manner:?}");
     }
 }
 

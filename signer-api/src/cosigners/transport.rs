@@ -1,8 +1,9 @@
 //! How calls get to one cosigner.
 
+mod guarded;
 mod timely;
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{error::Error, future::Future, pin::Pin, sync::Arc};
 
 use tokio::time::Instant;
 use tonic::{Request, Status, Streaming};
@@ -12,7 +13,10 @@ use wire::{
 };
 
 use self::timely::Timely;
-pub(super) use self::timely::is_late_call;
+pub(super) use self::{
+    guarded::{Guarded, is_too_large},
+    timely::is_late_call,
+};
 use super::line::Line;
 
 /// A call that is under way; dropped, it is given up.
@@ -24,7 +28,7 @@ pub type Call<T> = Pin<Box<dyn Future<Output = Result<T, Status>> + Send>>;
 pub struct SendBy(pub Instant);
 
 /// The network to one cosigner: gRPC over mutual TLS, or the simulation's. An error that arose on
-/// the way, and not at the cosigner, has a source.
+/// this side, and not at the cosigner, has a source.
 pub trait Transport: Send + Sync + 'static {
     /// Asks for promises.
     fn promise(&self, request: Request<Batch>) -> Call<proto::PromiseReply>;
@@ -36,12 +40,17 @@ pub trait Transport: Send + Sync + 'static {
     fn validators(&self) -> Call<Streaming<proto::ValidatorsPage>>;
 }
 
+/// Why a call failed on its way, if it did.
+pub(super) fn failed_on_its_way(status: &Status) -> Option<&(dyn Error + 'static)> {
+    status.source().filter(|_| !is_too_large(status))
+}
+
 /// The network there is.
 pub(super) struct Grpc(pub(super) Arc<Line>);
 
 impl Grpc {
     fn channel(&self) -> Timely {
-        Timely(self.0.channel())
+        Timely(Guarded(self.0.channel()))
     }
 
     fn client(&self) -> CosignerClient<Timely> {

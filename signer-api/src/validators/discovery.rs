@@ -62,14 +62,14 @@ pub(super) async fn fetch(link: &Link) -> Result<Listing, String> {
 
 async fn fetch_pages(link: &Link) -> Result<Listing, String> {
     let called = link.transport().validators().await;
-    let mut pages = called.map_err(|status| link.describe(&status))?;
+    let mut pages = called.map_err(|status| link.judge(&status))?;
     let mut generation = None;
     let mut listing = Listing::new();
     let (mut count, mut bytes) = (0_usize, 0_usize);
     while let Some(page) = pages
         .message()
         .await
-        .map_err(|status| link.describe(&status))?
+        .map_err(|status| link.judge(&status))?
     {
         if *generation.get_or_insert(page.generation) != page.generation {
             return Err("its validators changed while they were listed".to_owned());

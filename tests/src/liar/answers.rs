@@ -19,7 +19,7 @@ use wire::proto::{
 };
 
 use super::{
-    Member, every_second,
+    Member, Work,
     lies::{FalsePartial, FalseReply, FalseScaled, Lie, Outbidding},
     partials,
 };
@@ -183,9 +183,8 @@ impl Member {
             }
             Lie::Reply(lie) => return Ok(false_promises(lie, &request)),
             Lie::Codes => {
-                if let Some(code) = every_second(&CODES, self.turn()) {
-                    let message = "something that sounds official".to_owned();
-                    return Ok(Answer::Status(code, message));
+                if let Some(status) = self.code(Work::Promise) {
+                    return Ok(status);
                 }
             }
             _ => {}
@@ -210,9 +209,8 @@ impl Member {
             Lie::Stream(..) => return Ok(said(partials(None).into_iter())),
             Lie::Reply(lie) => return Ok(false_signatures(lie, &request, partials(None))),
             Lie::Codes => {
-                if let Some(code) = every_second(&CODES, self.turn()) {
-                    let message = "something that sounds official".to_owned();
-                    return Ok(Answer::Status(code, message));
+                if let Some(status) = self.code(Work::of(&request)) {
+                    return Ok(status);
                 }
             }
             _ => {}
@@ -227,6 +225,13 @@ impl Member {
             }
         }
         Ok(message(&reply))
+    }
+
+    /// The next status.
+    fn code(&self, work: Work) -> Option<Answer> {
+        let turn = self.every_second(work)?;
+        let message = "something that sounds official".to_owned();
+        Some(Answer::Status(CODES[turn % CODES.len()], message))
     }
 
     fn package(&self, number: u64) -> &Package {

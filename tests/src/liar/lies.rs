@@ -192,6 +192,8 @@ pub enum Trouble {
     NoStatus,
     /// A gRPC status that is no number.
     WordyStatus,
+    /// A failure with details that are not base64.
+    Details,
     /// Of every second answer, the stream is reset at once, for every reason in turn.
     Resets,
     /// The same, in the midst of the message.

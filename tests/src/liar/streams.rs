@@ -8,11 +8,12 @@ use std::{
 
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use prost::bytes::Bytes;
+use prost::{Message, bytes::Bytes};
 use tokio::time::sleep;
+use wire::proto::SignRequest;
 
 use super::{
-    Member,
+    Member, Work,
     answers::{Answer, Method},
     connections::{DRIP, Wire},
     frames,
@@ -67,19 +68,30 @@ pub(super) async fn answer(call: Call) {
         return;
     };
     let lie = member.counted(method, connection);
-    let turn = member.turn();
     let trouble = match &*lie {
         Lie::Stream(trouble, On::Both) if method.is_asked() => {
-            (!trouble.comes_and_goes() || turn.is_multiple_of(2)).then_some(*trouble)
+            let turn = if trouble.comes_and_goes() {
+                member.every_second(work(method, &message))
+            } else {
+                Some(member.turn())
+            };
+            turn.map(|turn| (*trouble, turn))
         }
-        Lie::Stream(trouble, On::Sign) if method == Method::Sign => Some(*trouble),
+        Lie::Stream(trouble, On::Sign) if method == Method::Sign => Some((*trouble, member.turn())),
         _ => None,
     };
     let answer = member.answer(&lie, method, &message).await;
     let _ = match trouble {
-        Some(trouble) => with_trouble(respond, answer, trouble, turn / 2, &wire).await,
+        Some((trouble, turn)) => with_trouble(respond, answer, trouble, turn, &wire).await,
         None => deliver(respond, answer).await,
     };
+}
+
+fn work(method: Method, message: &[u8]) -> Work {
+    match method {
+        Method::Sign => Work::of(&SignRequest::decode(message).unwrap()),
+        _ => Work::Promise,
+    }
 }
 
 /// The message of a request: what follows its five bytes.
@@ -247,6 +259,15 @@ async fn with_trouble(
         Trouble::NoStatus => {
             send(stream, bytes).await?;
             return stream.send_data(Bytes::new(), true);
+        }
+        Trouble::Details => {
+            let mut trailers = ok();
+            trailers.insert("grpc-status", HeaderValue::from_static("13"));
+            trailers.insert(
+                "grpc-status-details-bin",
+                HeaderValue::from_static("no base64!"),
+            );
+            return stream.send_trailers(trailers);
         }
         Trouble::WordyStatus => {
             send(stream, bytes).await?;

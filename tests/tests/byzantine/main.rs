@@ -34,6 +34,7 @@ async fn check(committee: &'static str) {
             failed.push(case.name);
             let asking = trial.fresh();
             trial.recovers(case.name, &asking).await;
+            trial.are_well().await;
         }
     }
     trial.tell();

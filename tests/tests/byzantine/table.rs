@@ -159,11 +159,10 @@ fn now_and_then(name: &'static str, with: Trouble, kinds: u64) -> Case {
     }
 }
 
-/// More than is read. It is asked all the same: the status is one that an honest one gives who is
-/// asked for too much.
+/// More than is read.
 fn too_much(name: &'static str, with: Trouble) -> Case {
     Case {
-        out: &[],
+        blamed: Some("reply"),
         ..trouble(name, with, FAULTY)
     }
 }
@@ -471,6 +470,7 @@ fn troubles() -> Vec<Case> {
         now_and_then("HTTP statuses", Trouble::HttpStatus, 4),
         trouble("no gRPC status", Trouble::NoStatus, FAULTY),
         trouble("a gRPC status in words", Trouble::WordyStatus, FAULTY),
+        trouble("details that are none", Trouble::Details, FAULTY),
         now_and_then("resets", Trouble::Resets, 14),
         now_and_then("resets midway", Trouble::ResetsMidway, 14),
         withheld("resets signatures", Trouble::Resets, VARIOUS),

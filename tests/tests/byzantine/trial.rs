@@ -231,13 +231,24 @@ impl Trial {
         })
     }
 
-    /// All have said that they can sign, and are asked.
-    async fn are_well(&self) {
-        eventually("all are heard and asked", RECOVERY, || async {
+    /// All have said that they can sign, and are asked: who is out comes back with what it is asked.
+    pub async fn are_well(&mut self) {
+        let began = Instant::now();
+        loop {
             let seen = Seen::by(&self.cluster, PATIENT).await;
-            seen.down().is_empty() && seen.unasked().is_empty()
-        })
-        .await;
+            let (down, unasked) = (seen.down(), seen.unasked());
+            if down.is_empty() && unasked.is_empty() {
+                return;
+            }
+            let what = format!("down: {down:?}, not asked: {unasked:?}");
+            assert!(began.elapsed() < RECOVERY, "all are honest: {what}");
+            if !unasked.is_empty() {
+                let asking = self.fresh();
+                let asked = self.ask(PATIENT, &asking).await;
+                self.hold("all are honest", &asked);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Who was out is heard again by both signer-apis, and asked, and nothing fails any more: what

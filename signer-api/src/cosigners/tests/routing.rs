@@ -3,10 +3,21 @@
 use threshold::{ShareIndex, round::Invited};
 
 use super::*;
-use crate::cosigners::latency::{Ended, Work};
+use crate::cosigners::{
+    latency::{Ended, Work},
+    probing::Called,
+};
 
 fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
+}
+
+/// All that it was asked for lately failed.
+fn put_out(link: &Link) {
+    let began = Instant::now();
+    for work in [Work::Promise, Work::Commit, Work::Sign] {
+        (0..3).for_each(|_| link.call_failed(Called { work, began }, "the test says so"));
+    }
 }
 
 /// Four cosigners that are heard, and what they are said to have taken.
@@ -176,10 +187,7 @@ async fn only_who_is_well_has_spares_behind_it() {
         invited.map(|m| m.spare).collect::<Vec<_>>()
     };
     assert_eq!(spares(Mode::Promised), [false, false, false, true]);
-    let fail = |position: usize| {
-        let link = &setting.cosigners.links()[position];
-        (0..3).for_each(|_| link.call_failed("the test says so"));
-    };
+    let fail = |position: usize| put_out(&setting.cosigners.links()[position]);
     fail(1);
     assert_eq!(spares(Mode::Promised), [false, false, false, true]);
     fail(2);
@@ -203,7 +211,7 @@ async fn only_who_is_well_has_spares_behind_it() {
 async fn who_is_doubted_failing_or_silent_comes_last() {
     let reasons: [fn(&Link); 3] = [
         |link| link.blame(Misdeed::Partial, "the test says so"),
-        |link| (0..3).for_each(|_| link.call_failed("the test says so")),
+        put_out,
         |link| link.latency().began(Work::Sign, Instant::now() - ms(400)),
     ];
     for (number, reason) in reasons.into_iter().enumerate() {
@@ -229,9 +237,9 @@ async fn who_fails_is_passed_over_only_where_the_others_claim_enough_indices() {
         members.collect::<Vec<_>>()
     };
     let link = &setting.cosigners.links()[0];
-    (0..3).for_each(|_| link.call_failed("the test says so"));
-    // One may probe it.
-    assert!(link.is_to_be_sounded(Work::Promise, Instant::now()));
+    put_out(link);
+    // One has probed it, and another may not for a long time.
+    assert!(link.probe(Mode::Promised, Instant::now() + LONG));
     let all = [0, 1, 2, 3].map(Peer);
     for (to, claims, passed_over) in [
         (&all[..], [1, 2, 3, 4], true),

@@ -23,7 +23,7 @@ use tonic::{
     transport::Channel,
 };
 
-use super::{Call, SendBy};
+use super::{Call, SendBy, guarded::Guarded};
 
 /// Whether a request's message has been given out.
 #[derive(Debug, Clone)]
@@ -86,15 +86,15 @@ fn is_late(by: Instant) -> bool {
 
 /// A channel that keeps late messages back.
 #[derive(Clone)]
-pub(super) struct Timely(pub(super) Channel);
+pub(super) struct Timely(pub(super) Guarded<Channel>);
 
 impl Service<http::Request<Body>> for Timely {
     type Response = http::Response<Body>;
-    type Error = <Channel as Service<http::Request<Body>>>::Error;
-    type Future = <Channel as Service<http::Request<Body>>>::Future;
+    type Error = <Guarded<Channel> as Service<http::Request<Body>>>::Error;
+    type Future = <Guarded<Channel> as Service<http::Request<Body>>>::Future;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Service::<http::Request<Body>>::poll_ready(&mut self.0, context)
+        self.0.poll_ready(context)
     }
 
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
