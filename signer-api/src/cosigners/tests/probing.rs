@@ -334,3 +334,21 @@ async fn what_failed_is_forgotten_where_nobody_asks() {
     let took = began.elapsed();
     assert!((3_000..4_000).contains(&took.as_millis()), "{took:?}");
 }
+
+/// **Invariant:** a cosigner that falls silent at any moment is absent within two seconds.
+#[tokio::test(start_paused = true)]
+async fn who_is_silent_is_absent_within_two_seconds() {
+    for milliseconds in (0..600).step_by(50) {
+        let setting = Setting::new(Mode::Direct).await;
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+        assert!(setting.link().is_asked());
+        *setting.odd.says.lock() = Does::Hangs;
+        let began = Instant::now();
+        while setting.link().is_asked() {
+            tokio::time::sleep(TAKES).await;
+        }
+        let took = began.elapsed();
+        // Not for being late, either.
+        assert!((1_000..=2_000).contains(&took.as_millis()), "{took:?}");
+    }
+}
