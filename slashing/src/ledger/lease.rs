@@ -23,6 +23,7 @@ use super::{
 };
 use crate::anchor::{Anchor, AnchorError, Found, Highest, Holder, LedgerId, Mark, ServerMark};
 use crate::{administration::Stop, database::Known, machine::Machine};
+use steadiness::{Jump, Steadiness};
 
 pub(super) mod quarantine;
 
@@ -143,6 +144,7 @@ pub(super) struct Lease {
     rule: Rule,
     machine: Machine,
     anchor: Arc<Mutex<Anchor>>,
+    steadiness: Arc<Steadiness>,
     state: RwLock<State>,
     /// Commits known of, also by whoever gives orders over the same database.
     known: Known,
@@ -186,9 +188,15 @@ impl Lease {
         Arc::clone(&self.state.read().frozen)
     }
 
-    /// Whether claims are held against a clock.
-    pub(super) fn has_clock(&self) -> bool {
-        (self.time)().is_some()
+    /// Looks whether the machine stood still; nothing may be decided then before the ledger was
+    /// taken again.
+    pub(super) fn jump(&self) -> Option<Jump> {
+        self.steadiness.jump()
+    }
+
+    /// The ledger was taken again since this jump was seen.
+    pub(super) fn settle(&self, jump: Jump) {
+        self.steadiness.settle(jump);
     }
 
     /// Why nothing is decided at all now.
@@ -298,6 +306,7 @@ impl Lease {
     pub(super) fn counter(&self) -> Counter {
         Counter {
             anchor: Arc::clone(&self.anchor),
+            steadiness: Arc::clone(&self.steadiness),
             ledger_id: self.state.read().ledger_id,
             holder: self.holder,
         }
@@ -315,9 +324,12 @@ impl Lease {
         self.write_anchor(move |mark| mark.server = server).await
     }
 
-    /// Says in the anchor that the process ends in an orderly way.
+    /// Says in the anchor that the process ends in an orderly way; not if the machine stood still
+    /// and nothing was done about it, so that the next start does.
     pub(super) async fn end(&self) -> Result<(), AnchorError> {
-        self.write_anchor(|mark| mark.ended = true).await
+        let steadiness = Arc::clone(&self.steadiness);
+        self.write_anchor(move |mark| mark.ended = steadiness.jump().is_none())
+            .await
     }
 
     async fn write_anchor(
@@ -332,6 +344,7 @@ impl Lease {
 /// The anchor, as the holder of a ledger writes it.
 pub(super) struct Counter {
     anchor: Arc<Mutex<Anchor>>,
+    steadiness: Arc<Steadiness>,
     ledger_id: LedgerId,
     holder: Holder,
 }
@@ -360,7 +373,7 @@ impl Counter {
             // It was written when the lease was taken.
             Found::Nothing | Found::Damaged => anchor.mark(self.ledger_id, self.holder, 0),
         };
-        mark.alive_at_s = anchor.now_s();
+        mark.alive_at_s = self.steadiness.now_s();
         change(&mut mark);
         anchor.write(mark)
     }

@@ -16,6 +16,8 @@ use crate::{
 
 mod mirror;
 
+mod resumes;
+
 mod weathers;
 
 /// Fates for the steps to come, in their order; whatever none is waiting for goes.

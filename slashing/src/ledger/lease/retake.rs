@@ -6,10 +6,12 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
+
 use super::{
-    Lease,
+    Lease, Rejection,
     quarantine::raising,
-    take::{STEP, Taking},
+    take::{AWAY_MAX, STEP, Taking},
 };
 use crate::{
     administration::{self, AdministrationError, Freezing, Stop, Whom},
@@ -75,15 +77,14 @@ impl Lease {
         wait: Duration,
         doubt: Doubt,
     ) -> Result<(), String> {
-        let ledger_id = self.state.read().ledger_id;
-        let accept = |standing: &Standing| match standing.ledger_id == ledger_id {
-            true => Ok(()),
-            false => Err(Doubt::AnotherLedger.to_string()),
-        };
-        let connected = Session::connect(database, wait, &accept).await;
-        let (mut session, seen) = connected.map_err(|error| error.to_string())?;
+        let (mut session, seen) = self.connect_to_any(database, wait).await?;
         let found = self.anchor.lock().found().clone();
-        let raising = raising(&doubt, &found, (self.time)()).map_err(|error| error.to_string())?;
+        let now = (self.time)();
+        if let Some(jump) = self.jump().filter(|jump| jump.by > AWAY_MAX) {
+            // By now: what the clock said may be wrong.
+            return Err(Doubt::ClockJumped(jump.by).to_string());
+        }
+        let raising = raising(&doubt, &found, now).map_err(|error| error.to_string())?;
         let taking = Taking {
             commits: self.leap(seen.commits),
             seen,
@@ -103,6 +104,31 @@ impl Lease {
         }
         let counted = self.count(taking.commits, None, Highest::default()).await;
         counted.map_err(|error| error.to_string())
+    }
+
+    /// Connects to the ledger, however old its state is, unless another has taken it since.
+    async fn connect_to_any(
+        &self,
+        database: &Database,
+        wait: Duration,
+    ) -> Result<(Session, Standing), String> {
+        let taken = Mutex::new(None);
+        let accept = |standing: &Standing| match self.accept(standing) {
+            Err(why @ Rejection::Stale(Doubt::AnotherLedger)) => Err(why.to_string()),
+            Err(Rejection::Taken(name)) => {
+                let text = Rejection::Taken(name.clone()).to_string();
+                *taken.lock() = Some(name);
+                Err(text)
+            }
+            Ok(()) | Err(Rejection::Stale(_)) => Ok(()),
+        };
+        let connected = Session::connect(database, wait, &accept).await;
+        connected.map_err(|error| {
+            if let Some(name) = taken.into_inner() {
+                self.lose(name);
+            }
+            error.to_string()
+        })
     }
 
     /// A number of commits beyond whatever was tried so far.
