@@ -205,6 +205,9 @@ impl Lease {
         if let Some(name) = &state.taken_by {
             return Some(Unavailable::Taken(name.clone()));
         }
+        if let Some(jump) = self.steadiness.unsettled() {
+            return Some(Unavailable::ClockJumped(jump.by));
+        }
         let quarantine = state.quarantine.as_ref()?;
         (!self.is_over(quarantine)).then_some(Unavailable::Quarantined(quarantine.until))
     }
@@ -236,6 +239,10 @@ impl Lease {
 
     /// Ends a quarantine that is over. Returns whether one has ended.
     pub(super) fn end_quarantine(&self) -> bool {
+        if self.steadiness.unsettled().is_some() {
+            // By that clock nothing ends.
+            return false;
+        }
         let mut state = self.state.write();
         let over = state.quarantine.as_ref().is_some_and(|q| self.is_over(q));
         if over {

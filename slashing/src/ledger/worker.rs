@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use super::{
     LedgerLimits, Question, Unavailable,
     batch::Decision,
-    lease::{Lease, RENEW_EVERY, Rejection, take::AWAY_MAX},
+    lease::{Lease, RENEW_EVERY, Rejection},
     queue::{Entry, Queue},
     session::{Commit, Decided, Failure, NOT_HELD, Reader, Session, reach},
     standing::{Doubt, Orders, Standing},
@@ -53,6 +53,8 @@ pub(super) struct Worker {
     failures: u32,
     /// Whether an outage was told of that has not ended.
     away: bool,
+    /// Whether it was told of a jump of the clock by which nothing may be raised.
+    is_barred: bool,
 }
 
 impl Worker {
@@ -71,6 +73,7 @@ impl Worker {
             doubtful: Vec::new(),
             failures: 0,
             away: false,
+            is_barred: false,
         }
     }
 
@@ -138,9 +141,9 @@ impl Worker {
     async fn retake(&mut self) -> Result<(), String> {
         // Seen before anything is raised: a clock that jumps on meanwhile is one more jump.
         let jump = self.lease.jump();
-        if let Some(jump) = jump.filter(|jump| jump.by > AWAY_MAX) {
-            // Not raised by: what it says may be wrong.
-            return Err(Doubt::ClockJumped(jump.by).to_string());
+        if jump.is_some_and(|jump| !jump.is_plausible()) {
+            // For as long as this process lives, nothing is decided, and nothing raised.
+            return Ok(());
         }
         let waited = |(since, _): &&(Instant, Doubt)| since.elapsed() >= self.limits.stale_wait;
         let stale = self.stale.as_ref().filter(waited);
@@ -177,9 +180,9 @@ impl Worker {
                 _ = beat.tick() => true,
                 () = self.queue.work(again) => false,
             };
-            if let Some(jump) = self.lease.jump() {
+            if let Some(doubt) = self.jumped() {
                 // Before anything is decided with this session, the ledger is taken again.
-                return Some(Doubt::ClockJumped(jump.by).to_string());
+                return Some(doubt);
             }
             if beat_is_due && let Err(reason) = self.beat(&mut session).await {
                 return Some(reason);
@@ -192,6 +195,20 @@ impl Worker {
             if let Err(reason) = self.decide(&mut session, batch).await {
                 return Some(reason);
             }
+        }
+        None
+    }
+
+    /// Why the ledger must be taken again before anything is decided. After a jump by which nothing
+    /// may be raised it stays as it is: whoever asks meets the lease's barrier.
+    fn jumped(&mut self) -> Option<String> {
+        let jump = self.lease.jump()?;
+        if jump.is_plausible() {
+            return Some(Doubt::ClockJumped(jump.by).to_string());
+        }
+        if !std::mem::replace(&mut self.is_barred, true) {
+            let reason = Unavailable::ClockJumped(jump.by);
+            tracing::error!(%reason, "NOTHING IS SIGNED that could be slashed, until a new start");
         }
         None
     }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::{
     Lease, Rejection,
     quarantine::raising,
-    take::{AWAY_MAX, STEP, Taking},
+    take::{STEP, Taking},
 };
 use crate::{
     administration::{self, AdministrationError, Freezing, Stop, Whom},
@@ -80,7 +80,7 @@ impl Lease {
         let (mut session, seen) = self.connect_to_any(database, wait).await?;
         let found = self.anchor.lock().found().clone();
         let now = (self.time)();
-        if let Some(jump) = self.jump().filter(|jump| jump.by > AWAY_MAX) {
+        if let Some(jump) = self.jump().filter(|jump| !jump.is_plausible()) {
             // By now: what the clock said may be wrong.
             return Err(Doubt::ClockJumped(jump.by).to_string());
         }

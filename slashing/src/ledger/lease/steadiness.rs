@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::Time;
+use super::{Time, take::AWAY_MAX};
 use crate::machine::Machine;
 
 /// How far the wall clock may run ahead of the time that has passed. A clock that is set by more
@@ -45,6 +45,14 @@ struct Seen {
     jump: Option<Jump>,
 }
 
+impl Jump {
+    /// The ratchets may be raised by a clock that has jumped so far. Beyond, it may be wrong, and
+    /// what is raised stays.
+    pub(in crate::ledger) fn is_plausible(&self) -> bool {
+        self.by <= AWAY_MAX
+    }
+}
+
 impl Steadiness {
     pub(in crate::ledger) fn of(machine: Machine, time: Time) -> Self {
         let started = machine.started();
@@ -63,6 +71,11 @@ impl Steadiness {
         let mut seen = self.seen.lock();
         self.look(&mut seen);
         seen.jump
+    }
+
+    /// The farthest jump that was seen by any look, and is not settled.
+    pub(in crate::ledger) fn unsettled(&self) -> Option<Jump> {
+        self.seen.lock().jump
     }
 
     /// Seconds since 1970, by the wall clock as far as it is believed.

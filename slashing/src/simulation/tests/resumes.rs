@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
+use crate::ledger::Unavailable;
 
 const MONTH: Duration = Duration::from_secs(31 * 86_400);
 /// Too long ago to be nothing, and not so long that the clock must be wrong.
@@ -130,6 +131,8 @@ async fn a_resumed_run_that_cannot_take_its_ledger_again_leaves_it_in_doubt() {
         sleep(Duration::from_secs(10)).await;
         assert!(sky.count(Step::Take) > 5);
         assert_eq!(ledger.state().quarantine, None);
+        // Nobody is told that it could sign.
+        assert_eq!(ledger.ping().await, Err(Unavailable::ClockJumped(WHILE)));
         match ends_well {
             true => ledger.close().await,
             false => *sky.dead.lock() = true,
@@ -175,4 +178,42 @@ async fn a_resumed_run_whose_ledger_another_holds_by_now_does_not_take_it() {
     assert_eq!(first.lost().await, "simulated");
     assert_eq!(decide(&second, 1, attest(98, 99), 1).await, Ok(()));
     assert_eq!(second.state().quarantine, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_whose_clock_is_a_month_ahead_decides_nothing_and_says_so_until_it_ends() {
+    let (store, sky) = (store(), Sky::clear());
+    let ledger = open(&store, &sky).await;
+    decide(&ledger, 1, attest(98, 99), 1).await.unwrap();
+    let connections = sky.count(Step::Connect);
+    // Also when the clock is set back: it is not known which of the two is right.
+    for ahead in [MONTH, Duration::ZERO] {
+        *sky.ahead.lock() = ahead;
+        sleep(Duration::from_secs(20)).await;
+        let barred = Unavailable::ClockJumped(MONTH);
+        assert!(barred.to_string().contains("--restored"), "{barred}");
+        assert_eq!(ledger.ping().await, Err(barred.clone()));
+        let denied = decide(&ledger, 1, attest(98, 100), 1).await;
+        assert_eq!(denied, Err(barred.into()));
+    }
+    // It holds the ledger as before, and nothing was raised by a clock that may be wrong.
+    assert_eq!(sky.count(Step::Connect), connections);
+    assert!(sky.count(Step::Renew) > 15);
+    assert!(store.would_permit(&question(1, attest(98, 100), 1)));
+    *sky.ahead.lock() = MONTH;
+    ledger.close().await;
+    check_start(&store, MONTH, "it was stopped").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_was_put_back_is_not_raised_by_a_clock_that_is_a_month_ahead() {
+    let (store, sky) = (store(), Sky::clear());
+    let ledger = open(&store, &sky).await;
+    let snapshot = store.snapshot();
+    decide(&ledger, 1, attest(98, 99), 1).await.unwrap();
+    *sky.ahead.lock() = MONTH;
+    store.put_back(&snapshot, Whole::Database);
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(ledger.ping().await, Err(Unavailable::ClockJumped(MONTH)));
+    assert!(store.would_permit(&question(1, attest(98, 99), 1)));
 }
