@@ -32,12 +32,7 @@ impl Lease {
         wait: Duration,
         doubt: Doubt,
     ) -> Result<(), String> {
-        // From here on an older one is what there is.
-        self.known.forget();
-        let retaken = self.retake_as_it_is(database, wait, doubt).await;
-        let commits = self.state.read().commits;
-        self.known.at_least(commits);
-        retaken?;
+        self.retake_as_it_is(database, wait, doubt).await?;
         self.repeat_orders(database).await
     }
 
@@ -97,6 +92,9 @@ impl Lease {
             Ok(false) => return Err("another has written the ledger meanwhile".to_owned()),
             Err(failure) => return Err(failure.to_string()),
         }
+        // It counts beyond all that was known of. Until then, an order or an import must find that
+        // the ledger is older: counted in it, it would hide that from the next start.
+        self.known.at_least(taking.commits);
         tracing::error!(%doubt, "the ledger may have forgotten something: it is quarantined");
         {
             let mut state = self.state.write();
