@@ -56,6 +56,16 @@ pub struct Stop {
     pub slot: Option<Slot>,
 }
 
+impl Stop {
+    /// The lower of each: what both forbid, and what either does.
+    pub(crate) fn lower(self, other: Self) -> Self {
+        Self {
+            epoch: self.epoch.into_iter().chain(other.epoch).min(),
+            slot: self.slot.into_iter().chain(other.slot).min(),
+        }
+    }
+}
+
 /// What is true of a ledger as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {

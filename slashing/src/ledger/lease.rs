@@ -96,6 +96,13 @@ impl Frozen {
     pub fn holds(&self, validator: &PublicKey) -> bool {
         self.all || self.validators.contains(validator)
     }
+
+    /// Whoever is frozen by either.
+    fn and(mut self, other: &Self) -> Self {
+        self.all |= other.all;
+        self.validators.extend(&other.validators);
+        self
+    }
 }
 
 /// Slashable duties are refused until what may have been forgotten can not be contradicted.
@@ -123,6 +130,16 @@ pub struct State {
     /// Another cosigner has taken the ledger: this process decides nothing any more.
     pub taken_by: Option<String>,
     pub(super) orders: u64,
+    /// What was ordered before the ledger was put back, until that is committed again: it holds
+    /// besides whatever the ledger says.
+    owed: Option<Owed>,
+}
+
+/// Orders that a ledger lacks which was put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Owed {
+    stop: Stop,
+    frozen: Arc<Frozen>,
 }
 
 /// Why a database's ledger is not the one that this process holds.
@@ -281,8 +298,13 @@ impl Lease {
         let mut state = self.state.write();
         if orders.number >= state.orders {
             state.orders = orders.number;
-            state.stop = orders.stop;
-            state.frozen = Arc::new(frozen);
+            (state.stop, state.frozen) = match &state.owed {
+                Some(owed) => (
+                    orders.stop.lower(owed.stop),
+                    Arc::new(frozen.and(&owed.frozen)),
+                ),
+                None => (orders.stop, Arc::new(frozen)),
+            };
         }
     }
 

@@ -9,12 +9,12 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    Lease, Rejection,
+    Lease, Owed, Rejection,
     quarantine::raising,
     take::{STEP, Taking},
 };
 use crate::{
-    administration::{self, AdministrationError, Freezing, Stop, Whom},
+    administration::{self, AdministrationError, Freezing, Whom},
     anchor::Highest,
     database::Database,
     ledger::{
@@ -36,12 +36,12 @@ impl Lease {
         self.repeat_orders(database).await
     }
 
-    /// The ledger that was put back may lack what was ordered since.
+    /// Commits again what the ledger that was put back may lack. Until all of it is, it is owed: the
+    /// next attempt begins with it, whatever was read from the ledger meanwhile.
     async fn repeat_orders(&self, database: &Database) -> Result<(), String> {
-        let (frozen, stop) = {
-            let mut state = self.state.write();
-            state.orders = 0;
-            (Arc::clone(&state.frozen), state.stop)
+        let owed = self.state.read().owed.clone();
+        let Some(Owed { stop, frozen }) = owed else {
+            return Ok(());
         };
         if frozen.all {
             let all = administration::freeze(database, Whom::Everyone, Freezing::Freeze).await;
@@ -59,10 +59,16 @@ impl Lease {
                 Err(error) => return Err(error.to_string()),
             }
         }
-        if stop != Stop::default() {
+        let standing = administration::state(database).await;
+        let standing = standing.map_err(|error| error.to_string())?;
+        // What is in the ledger may be of before, or ordered since it was put back: the lower holds.
+        let stop = stop.lower(standing.stop);
+        if stop != standing.stop {
             let stopped = administration::stop_at(database, stop).await;
             stopped.map_err(|error| error.to_string())?;
         }
+        let mut state = self.state.write();
+        (state.owed, state.orders) = (None, 0);
         Ok(())
     }
 
@@ -99,6 +105,12 @@ impl Lease {
         {
             let mut state = self.state.write();
             state.quarantine = raising.quarantine;
+            // Its orders may have lower numbers.
+            state.orders = 0;
+            state.owed = Some(Owed {
+                stop: state.stop,
+                frozen: Arc::clone(&state.frozen),
+            });
         }
         let counted = self.count(taking.commits, None, Highest::default()).await;
         counted.map_err(|error| error.to_string())

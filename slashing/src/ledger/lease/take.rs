@@ -328,6 +328,7 @@ async fn established(
         frozen: Arc::default(),
         taken_by: None,
         orders: 0,
+        owed: None,
     };
     Ok(Arc::new(Lease {
         holder: taking.holder,
