@@ -297,13 +297,8 @@ impl Ledger {
 
     async fn load_orders(&self, wait: Duration) -> Result<(), Unavailable> {
         let ordered = self.reader.orders(wait).await?;
-        let reach = self.lease.plausible(ordered.reach);
-        let counted = self.lease.count(ordered.commits, None, reach);
-        counted
-            .await
-            .map_err(|error| Unavailable::Failed(error.to_string()))?;
-        self.lease.note_orders(&ordered.orders, ordered.frozen);
-        Ok(())
+        let taken_up = self.lease.take_up(ordered).await;
+        taken_up.map_err(|error| Unavailable::Failed(error.to_string()))
     }
 
     /// Returns, with its name, when another cosigner has taken the ledger: this process decides

@@ -18,7 +18,7 @@ use parking_lot::{Mutex, RwLock};
 use super::{
     LedgerLimits, Question, Refused, Unavailable,
     batch::Rule,
-    session::{Authority, Renewal},
+    session::{Authority, Ordered, Renewal},
     standing::{Doubt, Orders, Standing},
 };
 use crate::anchor::{Anchor, AnchorError, Found, Highest, Holder, LedgerId, Mark, ServerMark};
@@ -242,13 +242,6 @@ impl Lease {
             .then_some(Refused::Stopped)
     }
 
-    /// How high what is in the ledger goes, for the anchor to count: what was imported is forgotten
-    /// with a ledger that is put back, as what was decided is. What lies beyond the clock, such as a
-    /// validator's ratchet that was raised for good, nobody has signed, and would raise all others.
-    pub(super) fn plausible(&self, reach: Highest) -> Highest {
-        (self.time)().map_or(reach, |now| reach.min(Highest::by(now)))
-    }
-
     /// Whether the clock has come to the quarantine's end.
     fn is_over(&self, quarantine: &Quarantine) -> bool {
         (self.time)().is_some_and(|now| now.epoch >= quarantine.until)
@@ -293,8 +286,17 @@ impl Lease {
         self.state.write().taken_by = Some(to);
     }
 
+    /// Counts what was ordered, and how high the ledger has come by imports, in the anchor, and takes
+    /// the orders up.
+    pub(super) async fn take_up(&self, ordered: Ordered) -> Result<(), AnchorError> {
+        let reach = ordered.reach.within((self.time)());
+        self.count(ordered.commits, None, reach).await?;
+        self.note_orders(&ordered.orders, ordered.frozen);
+        Ok(())
+    }
+
     /// Takes up orders, unless newer ones are known.
-    pub(super) fn note_orders(&self, orders: &Orders, frozen: Frozen) {
+    fn note_orders(&self, orders: &Orders, frozen: Frozen) {
         let mut state = self.state.write();
         if orders.number >= state.orders {
             state.orders = orders.number;

@@ -233,7 +233,7 @@ impl Worker {
         counted.map_err(|error| error.to_string())
     }
 
-    /// Loads whom new orders freeze.
+    /// Loads whom new orders freeze, and how high imports have come: before the anchor counts them.
     async fn take_up(&mut self, orders: &Orders) -> Result<(), String> {
         if !self.lease.is_outdated(orders) {
             return Ok(());
@@ -243,8 +243,8 @@ impl Worker {
             .orders(ORDERS_WAIT)
             .await
             .map_err(|error| error.to_string())?;
-        self.lease.note_orders(&ordered.orders, ordered.frozen);
-        Ok(())
+        let taken_up = self.lease.take_up(ordered).await;
+        taken_up.map_err(|error| error.to_string())
     }
 
     /// Decides a batch and ends or puts back each of its asks.
