@@ -64,15 +64,21 @@ async fn what_was_ordered_stays_ordered_though_it_takes_several_attempts_to_repe
         })
         .await;
         ledger.refresh().await.unwrap();
+        // One that the process has not heard of.
+        administration::stop_at(ledger.database(), stop(110))
+            .await
+            .unwrap();
         place.execute(allow).await.unwrap();
         wait_until("it is ordered again", async || {
             let standing = administration::state(ledger.database()).await.unwrap();
             standing.frozen == 1
         })
         .await;
-        let standing = administration::state(ledger.database()).await.unwrap();
-        assert_eq!(standing.stop, stop(120));
         assert!(ledger.frozen().holds(&validator(1)));
+        // Nothing is under way any more.
+        ledger.close().await;
+        let standing = administration::state(&place.open().await).await.unwrap();
+        assert_eq!(standing.stop, stop(110));
     }
 }
 

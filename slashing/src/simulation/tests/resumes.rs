@@ -15,6 +15,9 @@ struct Resumed {
     ahead: Duration,
     looks: AtomicUsize,
     is_resumed: AtomicBool,
+    /// The step at which nothing answers any more, from then on.
+    deadly: Option<Step>,
+    is_dead: AtomicBool,
 }
 
 /// Just before what a machine was resumed.
@@ -32,6 +35,8 @@ impl Resumed {
             ahead,
             looks: AtomicUsize::new(0),
             is_resumed: AtomicBool::new(false),
+            deadly: None,
+            is_dead: AtomicBool::new(false),
         })
     }
 
@@ -45,6 +50,12 @@ impl Resumed {
 impl Weather for Resumed {
     fn step(&self, step: Step) -> Deciding {
         self.pass(Instant::Step(step));
+        if self.deadly == Some(step) {
+            self.is_dead.store(true, Ordering::Relaxed);
+        }
+        if self.is_dead.load(Ordering::Relaxed) {
+            return Box::pin(std::future::pending());
+        }
         Box::pin(std::future::ready(Fate::Goes))
     }
 
@@ -119,6 +130,33 @@ async fn a_snapshot_resumed_at_any_instant_is_noticed_by_the_run_or_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_snapshot_resumed_at_any_instant_of_a_start_is_noticed_though_the_start_ends_there() {
+    for ahead in [MONTH, WHILE] {
+        for number in 1.. {
+            let store = store();
+            open(&store, &Sky::clear()).await.close().await;
+            let weather = Arc::new(Resumed {
+                at: Instant::Look(number),
+                ahead,
+                looks: AtomicUsize::new(0),
+                is_resumed: AtomicBool::new(false),
+                // The ledger is taken by then.
+                deadly: Some(Step::Read),
+                is_dead: AtomicBool::new(false),
+            });
+            let started = start(&store, weather.clone(), Origin::AsLeft);
+            assert!(timeout(Duration::from_secs(5), started).await.is_err());
+            if !weather.is_resumed.load(Ordering::Relaxed) {
+                assert!(number > 3, "only {number} looks");
+                break;
+            }
+            let what = format!("look {number}, {} s ahead", ahead.as_secs());
+            check_start(&store, ahead, &what).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_resumed_run_that_cannot_take_its_ledger_again_leaves_it_in_doubt() {
     for ends_well in [true, false] {
         let (store, sky) = (store(), Sky::clear());
@@ -175,7 +213,8 @@ async fn a_resumed_run_whose_ledger_another_holds_by_now_does_not_take_it() {
     let first = open(&store, &sky).await;
     let second = open(&store, &Sky::clear()).await;
     *sky.ahead.lock() = WHILE;
-    assert_eq!(first.lost().await, "simulated");
+    let lost = timeout(Duration::from_secs(10), first.lost()).await;
+    assert_eq!(lost.as_deref(), Ok("simulated"));
     assert_eq!(decide(&second, 1, attest(98, 99), 1).await, Ok(()));
     assert_eq!(second.state().quarantine, None);
 }
@@ -200,9 +239,10 @@ async fn a_run_whose_clock_is_a_month_ahead_decides_nothing_and_says_so_until_it
     assert_eq!(sky.count(Step::Connect), connections);
     assert!(sky.count(Step::Renew) > 15);
     assert!(store.would_permit(&question(1, attest(98, 100), 1)));
-    *sky.ahead.lock() = MONTH;
+    // And which it is then is seen by the next start.
     ledger.close().await;
-    check_start(&store, MONTH, "it was stopped").await;
+    sleep(Duration::from_secs(65)).await;
+    check_start(&store, Duration::ZERO, "it was stopped").await;
 }
 
 #[tokio::test(start_paused = true)]
