@@ -244,7 +244,7 @@ fn import(arguments: &ImportArguments) -> Result<(), Failure> {
     let history = runtime()?.block_on(async {
         let (config, root) = (&settings.config.database, settings.genesis_validators_root);
         let database = Database::open(config, root).await?;
-        let expected = offline::expect(&settings.anchor, &database).await;
+        let expected = offline::expect(&settings.anchor, &database, settings.now()).await;
         let expected = expected.map_err(|error| Failure::Failed(error.to_string()))?;
         let mut entropy = server::Entropy::default();
         let imported = vault::import(&database, vault_passphrase, newcomers, past, &mut |bytes| {

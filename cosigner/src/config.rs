@@ -16,11 +16,12 @@ use daemon::{
 };
 use duty::Root;
 use serde::{Deserialize, Serialize};
-use slashing::DatabaseConfig;
+use slashing::{DatabaseConfig, Position};
 
 use crate::{
     authority::Authority,
     clock::{ChainTime, Clock},
+    service::since_1970,
 };
 
 /// Promises that are held at most if nothing is configured, whatever the number of validators.
@@ -167,6 +168,12 @@ impl Settings {
     /// [`ConfigError`]: one sentence that says what to change.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         Self::new(config::load(path, ENVIRONMENT_PREFIX)?)
+    }
+
+    /// Where the chain's clock stands now; an unchecked one stands nowhere.
+    #[must_use]
+    pub fn now(&self) -> Option<Position> {
+        self.clock.position(since_1970())
     }
 
     /// What follows from a configuration.

@@ -10,6 +10,7 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 use duty::{Epoch, PublicKey, Slot};
 
 use crate::{
+    anchor::Highest,
     database::{Database, Known},
     ledger::columns::{Corrupt, to_column},
     rules::{HEIGHT_MAX, Height, Watermark},
@@ -56,6 +57,16 @@ pub struct Stop {
     pub slot: Option<Slot>,
 }
 
+impl Stop {
+    /// The lower of each: what both forbid, and what either does.
+    pub(crate) fn lower(self, other: Self) -> Self {
+        Self {
+            epoch: self.epoch.into_iter().chain(other.epoch).min(),
+            slot: self.slot.into_iter().chain(other.slot).min(),
+        }
+    }
+}
+
 /// What is true of a ledger as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
@@ -79,6 +90,8 @@ pub struct Standing {
     pub validators: u64,
     /// Raised with each change that an operator made, imports included.
     pub orders: u64,
+    /// The highest of all ratchets.
+    pub reach: Highest,
 }
 
 /// Of the rows that an order was about, what came of them.
@@ -263,6 +276,9 @@ struct StandingRow {
     orders: i64,
     frozen: i64,
     validators: i64,
+    highest_source: Option<i64>,
+    highest_target: Option<i64>,
+    highest_slot: Option<i64>,
 }
 
 impl TryFrom<StandingRow> for Standing {
@@ -288,6 +304,11 @@ impl TryFrom<StandingRow> for Standing {
             frozen: number(row.frozen)?,
             validators: number(row.validators)?,
             orders: number(row.orders)?,
+            reach: Highest {
+                source: Epoch(height(row.highest_source)?.unwrap_or_default()),
+                target: Epoch(height(row.highest_target)?.unwrap_or_default()),
+                slot: Slot(height(row.highest_slot)?.unwrap_or_default()),
+            },
         })
     }
 }

@@ -167,11 +167,6 @@ impl Known {
     pub(crate) fn tried(&self) -> u64 {
         self.tried.load(Ordering::Relaxed).max(self.commits())
     }
-
-    /// The ledger was put back and is taken as it is: what was known is known no more.
-    pub(crate) fn forget(&self) {
-        self.commits.store(0, Ordering::Relaxed);
-    }
 }
 
 /// An open database with the current schema, bound to one chain. Cheap to clone.

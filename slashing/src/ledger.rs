@@ -148,12 +148,26 @@ pub enum Unavailable {
          must not be contradicted"
     )]
     Quarantined(Epoch),
+    /// The machine's clock jumped ahead while the process stood still, by so much, and the ratchets
+    /// could not be raised yet. More than 30 days they never are: only a start ends it.
+    #[error("{}", jumped(*.0))]
+    ClockJumped(Duration),
     /// Another process holds it now.
     #[error("another cosigner ({0}) has taken the ledger")]
     Taken(String),
     /// The ledger's task has ended with its runtime.
     #[error("the ledger has stopped")]
     Stopped,
+}
+
+/// What an operator is told of a clock that has jumped.
+fn jumped(by: Duration) -> String {
+    let what_to_do = match by > lease::take::AWAY_MAX {
+        true => "check the clock, and if it is right, start once with --restored",
+        false => "the ledger is to be quarantined",
+    };
+    let by_s = by.as_secs();
+    format!("the clock jumped ahead by {by_s} s, as that of a resumed snapshot does: {what_to_do}")
 }
 
 /// The bounds of a ledger.
@@ -283,13 +297,8 @@ impl Ledger {
 
     async fn load_orders(&self, wait: Duration) -> Result<(), Unavailable> {
         let ordered = self.reader.orders(wait).await?;
-        let reach = self.lease.plausible(ordered.reach);
-        let counted = self.lease.count(ordered.commits, None, reach);
-        counted
-            .await
-            .map_err(|error| Unavailable::Failed(error.to_string()))?;
-        self.lease.note_orders(&ordered.orders, ordered.frozen);
-        Ok(())
+        let taken_up = self.lease.take_up(ordered).await;
+        taken_up.map_err(|error| Unavailable::Failed(error.to_string()))
     }
 
     /// Returns, with its name, when another cosigner has taken the ledger: this process decides

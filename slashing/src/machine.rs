@@ -49,12 +49,21 @@ impl Machine {
     pub(crate) fn started(&self) -> Duration {
         match self {
             Self::Real => {
-                let up = clock_gettime(ClockId::Boottime);
-                let up = Duration::try_from(up).unwrap_or_default();
+                let up = self.up();
                 wall_clock().saturating_sub(up)
             }
             #[cfg(feature = "test-seams")]
             Self::Simulated(process) => process.started(),
+        }
+    }
+
+    /// The time since the machine started, sleep included, by a clock that nobody sets and that
+    /// stands still with the machine.
+    pub(crate) fn up(&self) -> Duration {
+        match self {
+            Self::Real => Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default(),
+            #[cfg(feature = "test-seams")]
+            Self::Simulated(process) => process.up(),
         }
     }
 

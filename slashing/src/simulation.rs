@@ -317,10 +317,14 @@ impl Process {
         BEGINNING.saturating_add(self.weather.clock_ahead())
     }
 
+    /// The time since the machine started.
+    pub(crate) fn up(&self) -> Duration {
+        self.store.disk.lock().elapsed()
+    }
+
     /// The time since 1970, by this run's wall clock.
     pub(crate) fn wall_clock(&self) -> Duration {
-        let elapsed = self.store.disk.lock().elapsed();
-        self.started().saturating_add(elapsed)
+        self.started().saturating_add(self.up())
     }
 
     /// Another for each run, and the same whenever it is replayed.

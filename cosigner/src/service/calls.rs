@@ -91,6 +91,7 @@ impl Cosigner for Service {
                 | Unavailable::Slow(_)
                 | Unavailable::Unreachable(_)
                 | Unavailable::Failed(_)
+                | Unavailable::ClockJumped(_)
                 | Unavailable::Taken(_)
                 | Unavailable::Stopped,
             ) => None,

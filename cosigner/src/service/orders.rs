@@ -99,6 +99,7 @@ impl From<Unavailable> for Refusal {
             Unavailable::Slow(_)
             | Unavailable::Unreachable(_)
             | Unavailable::Failed(_)
+            | Unavailable::ClockJumped(_)
             | Unavailable::Taken(_)
             | Unavailable::Stopped => Reason::Ledger,
         };
@@ -110,6 +111,7 @@ impl From<Unavailable> for Refusal {
             Unavailable::Busy
             | Unavailable::Slow(_)
             | Unavailable::Quarantined(_)
+            | Unavailable::ClockJumped(_)
             | Unavailable::Stopped => unavailable.to_string(),
         };
         Self::new(reason, message)

@@ -165,7 +165,7 @@ pub(super) async fn open(settings: &Settings) -> anyhow::Result<(Database, Expec
         );
     }
     let database = Database::open(config, root).await?;
-    let expected = offline::expect(&settings.anchor, &database).await?;
+    let expected = offline::expect(&settings.anchor, &database, settings.now()).await?;
     Ok((database, expected))
 }
 

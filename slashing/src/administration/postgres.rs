@@ -87,7 +87,9 @@ WHERE commits >= $2 RETURNING commits";
 
 const READ_STANDING: &str = "/* read_standing */
 SELECT ledger_id, holder, holder_name, commits, quarantined_until, stop_epoch, stop_slot,
-    frozen_all, orders, (SELECT count(*) FROM ratchets WHERE disabled), (SELECT count(*) FROM ratchets)
+    frozen_all, orders, (SELECT count(*) FROM ratchets WHERE disabled), (SELECT count(*) FROM ratchets),
+    (SELECT max(source_epoch) FROM ratchets), (SELECT max(target_epoch) FROM ratchets),
+    (SELECT max(slot) FROM ratchets)
 FROM standing";
 
 /// How an order failed.
@@ -344,6 +346,9 @@ fn standing(row: &Row) -> Result<Standing, Failed> {
         orders: row.try_get(8)?,
         frozen: row.try_get(9)?,
         validators: row.try_get(10)?,
+        highest_source: row.try_get(11)?,
+        highest_target: row.try_get(12)?,
+        highest_slot: row.try_get(13)?,
     };
     Ok(Standing::try_from(row)?)
 }

@@ -80,7 +80,9 @@ WHERE commits >= ?2 RETURNING commits";
 
 const READ_STANDING: &str = "/* read_standing */
 SELECT ledger_id, holder, holder_name, commits, quarantined_until, stop_epoch, stop_slot,
-    frozen_all, orders, (SELECT count(*) FROM ratchets WHERE disabled), (SELECT count(*) FROM ratchets)
+    frozen_all, orders, (SELECT count(*) FROM ratchets WHERE disabled), (SELECT count(*) FROM ratchets),
+    (SELECT max(source_epoch) FROM ratchets), (SELECT max(target_epoch) FROM ratchets),
+    (SELECT max(slot) FROM ratchets)
 FROM standing";
 
 /// How an order failed.
@@ -295,5 +297,8 @@ fn standing(row: &Row<'_>) -> rusqlite::Result<StandingRow> {
         orders: row.get(8)?,
         frozen: row.get(9)?,
         validators: row.get(10)?,
+        highest_source: row.get(11)?,
+        highest_target: row.get(12)?,
+        highest_slot: row.get(13)?,
     })
 }

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     administration::{self, AdministrationError, Standing},
     database::Database,
+    ledger::Position,
     machine::on_a_thread,
 };
 
@@ -62,6 +63,8 @@ impl From<AdministrationError> for OfflineError {
 pub struct Expected {
     path: PathBuf,
     fit: Fit,
+    /// Where the clock stands that claims are held against.
+    now: Option<Position>,
 }
 
 /// How anchor and ledger fit together.
@@ -76,11 +79,16 @@ enum Fit {
 }
 
 /// Reads the anchor, without making or locking it. From then on, a server whose ledger counts less
-/// than the anchor is passed over for another.
+/// than the anchor is passed over for another. `now` is where the clock stands that claims are held
+/// against, if they are: nobody has signed what lies beyond.
 ///
 /// # Errors
 /// [`OfflineError`]: among others if there is no ledger but an older one.
-pub async fn expect(path: &Path, database: &Database) -> Result<Expected, OfflineError> {
+pub async fn expect(
+    path: &Path,
+    database: &Database,
+    now: Option<Position>,
+) -> Result<Expected, OfflineError> {
     // The anchor first: a cosigner that runs meanwhile counts in it what it has committed.
     let file = path.to_owned();
     let seen = on_a_thread(move || read(&file)).await?;
@@ -102,7 +110,8 @@ pub async fn expect(path: &Path, database: &Database) -> Result<Expected, Offlin
     }
     Ok(Expected {
         path: path.to_owned(),
-        fit: fit(&seen, &standing, logged_since_s(database)),
+        fit: fit(&seen, &standing, logged_since_s(database), now_s()),
+        now,
     })
 }
 
@@ -144,20 +153,25 @@ fn count(
         inode: anchor.inode,
         changed_s: anchor.changed_s(),
     };
-    let fit = fit(&seen, standing, logged_since_s);
+    // One time for both: a machine that is resumed from a snapshot in between is not believed.
+    let now_s = now_s();
+    let fit = fit(&seen, standing, logged_since_s, now_s);
+    let reach = standing.reach.within(expected.now);
     let mark = match seen.found {
         Found::Nothing if expected.fit == Fit::New => {
             let ledger_id = LedgerId(standing.ledger_id);
             let holder = standing.holder.map_or(Holder::NOBODY, Holder);
             let mut mark = anchor.mark(ledger_id, holder, standing.commits);
             mark.ended = true;
+            mark.highest = reach;
             mark
         }
         // All else stays as it is: what a start concludes from it must not change.
         Found::Mark(mark) if fit == Fit::Agreed => Mark {
             commits: standing.commits,
+            highest: mark.highest.max(reach),
             holder: standing.holder.map_or(Holder::NOBODY, |_| mark.holder),
-            alive_at_s: now_s(),
+            alive_at_s: now_s,
             ..mark
         },
         Found::Mark(_) | Found::Nothing | Found::Damaged => return Ok(()),
@@ -166,7 +180,7 @@ fn count(
 }
 
 /// Whether a start on this ledger would be free of doubt, as far as this can be told here.
-fn fit(seen: &Seen, standing: &Standing, logged_since_s: Option<i64>) -> Fit {
+fn fit(seen: &Seen, standing: &Standing, logged_since_s: Option<i64>, now_s: u64) -> Fit {
     match &seen.found {
         Found::Nothing if standing.holder.is_none() && standing.commits == 0 => Fit::New,
         Found::Nothing | Found::Damaged => Fit::Doubt,
@@ -175,7 +189,7 @@ fn fit(seen: &Seen, standing: &Standing, logged_since_s: Option<i64>) -> Fit {
                 Some(holder) => mark.is_of(Holder(holder)),
                 None => mark.holder == Holder::NOBODY || mark.commits == 0,
             };
-            let silent_s = now_s().saturating_sub(mark.alive_at_s);
+            let silent_s = now_s.saturating_sub(mark.alive_at_s);
             let latest = mark.alive_at_s.saturating_add(TOUCH_GAP_S);
             let mut written = [Some(seen.changed_s), logged_since_s].into_iter().flatten();
             let untouched = |at| u64::try_from(at).is_ok_and(|at| at <= latest);

@@ -18,11 +18,12 @@ use parking_lot::{Mutex, RwLock};
 use super::{
     LedgerLimits, Question, Refused, Unavailable,
     batch::Rule,
-    session::{Authority, Renewal},
+    session::{Authority, Ordered, Renewal},
     standing::{Doubt, Orders, Standing},
 };
 use crate::anchor::{Anchor, AnchorError, Found, Highest, Holder, LedgerId, Mark, ServerMark};
 use crate::{administration::Stop, database::Known, machine::Machine};
+use steadiness::{Jump, Steadiness};
 
 pub(super) mod quarantine;
 
@@ -95,6 +96,13 @@ impl Frozen {
     pub fn holds(&self, validator: &PublicKey) -> bool {
         self.all || self.validators.contains(validator)
     }
+
+    /// Whoever is frozen by either.
+    fn and(mut self, other: &Self) -> Self {
+        self.all |= other.all;
+        self.validators.extend(&other.validators);
+        self
+    }
 }
 
 /// Slashable duties are refused until what may have been forgotten can not be contradicted.
@@ -122,6 +130,16 @@ pub struct State {
     /// Another cosigner has taken the ledger: this process decides nothing any more.
     pub taken_by: Option<String>,
     pub(super) orders: u64,
+    /// What was ordered before the ledger was put back, until that is committed again: it holds
+    /// besides whatever the ledger says.
+    owed: Option<Owed>,
+}
+
+/// Orders that a ledger lacks which was put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Owed {
+    stop: Stop,
+    frozen: Arc<Frozen>,
 }
 
 /// Why a database's ledger is not the one that this process holds.
@@ -143,6 +161,7 @@ pub(super) struct Lease {
     rule: Rule,
     machine: Machine,
     anchor: Arc<Mutex<Anchor>>,
+    steadiness: Arc<Steadiness>,
     state: RwLock<State>,
     /// Commits known of, also by whoever gives orders over the same database.
     known: Known,
@@ -186,9 +205,15 @@ impl Lease {
         Arc::clone(&self.state.read().frozen)
     }
 
-    /// Whether claims are held against a clock.
-    pub(super) fn has_clock(&self) -> bool {
-        (self.time)().is_some()
+    /// Looks whether the machine stood still; nothing may be decided then before the ledger was
+    /// taken again.
+    pub(super) fn jump(&self) -> Option<Jump> {
+        self.steadiness.jump()
+    }
+
+    /// The ledger was taken again since this jump was seen.
+    pub(super) fn settle(&self, jump: Jump) {
+        self.steadiness.settle(jump);
     }
 
     /// Why nothing is decided at all now.
@@ -196,6 +221,9 @@ impl Lease {
         let state = self.state.read();
         if let Some(name) = &state.taken_by {
             return Some(Unavailable::Taken(name.clone()));
+        }
+        if let Some(jump) = self.steadiness.unsettled() {
+            return Some(Unavailable::ClockJumped(jump.by));
         }
         let quarantine = state.quarantine.as_ref()?;
         (!self.is_over(quarantine)).then_some(Unavailable::Quarantined(quarantine.until))
@@ -214,13 +242,6 @@ impl Lease {
             .then_some(Refused::Stopped)
     }
 
-    /// How high what is in the ledger goes, for the anchor to count: what was imported is forgotten
-    /// with a ledger that is put back, as what was decided is. What lies beyond the clock, such as a
-    /// validator's ratchet that was raised for good, nobody has signed, and would raise all others.
-    pub(super) fn plausible(&self, reach: Highest) -> Highest {
-        (self.time)().map_or(reach, |now| reach.min(Highest::by(now)))
-    }
-
     /// Whether the clock has come to the quarantine's end.
     fn is_over(&self, quarantine: &Quarantine) -> bool {
         (self.time)().is_some_and(|now| now.epoch >= quarantine.until)
@@ -228,6 +249,10 @@ impl Lease {
 
     /// Ends a quarantine that is over. Returns whether one has ended.
     pub(super) fn end_quarantine(&self) -> bool {
+        if self.steadiness.unsettled().is_some() {
+            // By that clock nothing ends.
+            return false;
+        }
         let mut state = self.state.write();
         let over = state.quarantine.as_ref().is_some_and(|q| self.is_over(q));
         if over {
@@ -261,13 +286,27 @@ impl Lease {
         self.state.write().taken_by = Some(to);
     }
 
+    /// Counts what was ordered, and how high the ledger has come by imports, in the anchor, and takes
+    /// the orders up.
+    pub(super) async fn take_up(&self, ordered: Ordered) -> Result<(), AnchorError> {
+        let reach = ordered.reach.within((self.time)());
+        self.count(ordered.commits, None, reach).await?;
+        self.note_orders(&ordered.orders, ordered.frozen);
+        Ok(())
+    }
+
     /// Takes up orders, unless newer ones are known.
-    pub(super) fn note_orders(&self, orders: &Orders, frozen: Frozen) {
+    fn note_orders(&self, orders: &Orders, frozen: Frozen) {
         let mut state = self.state.write();
         if orders.number >= state.orders {
             state.orders = orders.number;
-            state.stop = orders.stop;
-            state.frozen = Arc::new(frozen);
+            (state.stop, state.frozen) = match &state.owed {
+                Some(owed) => (
+                    orders.stop.lower(owed.stop),
+                    Arc::new(frozen.and(&owed.frozen)),
+                ),
+                None => (orders.stop, Arc::new(frozen)),
+            };
         }
     }
 
@@ -298,6 +337,7 @@ impl Lease {
     pub(super) fn counter(&self) -> Counter {
         Counter {
             anchor: Arc::clone(&self.anchor),
+            steadiness: Arc::clone(&self.steadiness),
             ledger_id: self.state.read().ledger_id,
             holder: self.holder,
         }
@@ -315,9 +355,12 @@ impl Lease {
         self.write_anchor(move |mark| mark.server = server).await
     }
 
-    /// Says in the anchor that the process ends in an orderly way.
+    /// Says in the anchor that the process ends in an orderly way; not if the machine stood still
+    /// and nothing was done about it, so that the next start does.
     pub(super) async fn end(&self) -> Result<(), AnchorError> {
-        self.write_anchor(|mark| mark.ended = true).await
+        let steadiness = Arc::clone(&self.steadiness);
+        self.write_anchor(move |mark| mark.ended = steadiness.jump().is_none())
+            .await
     }
 
     async fn write_anchor(
@@ -332,6 +375,7 @@ impl Lease {
 /// The anchor, as the holder of a ledger writes it.
 pub(super) struct Counter {
     anchor: Arc<Mutex<Anchor>>,
+    steadiness: Arc<Steadiness>,
     ledger_id: LedgerId,
     holder: Holder,
 }
@@ -360,7 +404,7 @@ impl Counter {
             // It was written when the lease was taken.
             Found::Nothing | Found::Damaged => anchor.mark(self.ledger_id, self.holder, 0),
         };
-        mark.alive_at_s = anchor.now_s();
+        mark.alive_at_s = self.steadiness.now_s();
         change(&mut mark);
         anchor.write(mark)
     }

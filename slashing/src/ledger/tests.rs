@@ -19,3 +19,5 @@ mod trust;
 mod rollbacks;
 
 mod hostile;
+
+mod retakes;

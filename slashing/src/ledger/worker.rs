@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use super::{
     LedgerLimits, Question, Unavailable,
     batch::Decision,
-    lease::{Lease, RENEW_EVERY, Rejection, steadiness::Steadiness, take::AWAY_MAX},
+    lease::{Lease, RENEW_EVERY, Rejection},
     queue::{Entry, Queue},
     session::{Commit, Decided, Failure, NOT_HELD, Reader, Session, reach},
     standing::{Doubt, Orders, Standing},
@@ -44,7 +44,6 @@ pub(super) struct Worker {
     queue: Arc<Queue>,
     lease: Arc<Lease>,
     limits: LedgerLimits,
-    steadiness: Steadiness,
     /// Since when databases with an older state of the ledger are all that answers, and its doubt.
     stale: Option<(Instant, Doubt)>,
     /// Asks whose COMMIT was sent and never answered. Their fences stay until the rows can be
@@ -54,6 +53,8 @@ pub(super) struct Worker {
     failures: u32,
     /// Whether an outage was told of that has not ended.
     away: bool,
+    /// Whether it was told of a jump of the clock by which nothing may be raised.
+    is_barred: bool,
 }
 
 impl Worker {
@@ -64,7 +65,6 @@ impl Worker {
         limits: LedgerLimits,
     ) -> Self {
         Self {
-            steadiness: Steadiness::of(database.machine()),
             database,
             queue,
             lease,
@@ -73,6 +73,7 @@ impl Worker {
             doubtful: Vec::new(),
             failures: 0,
             away: false,
+            is_barred: false,
         }
     }
 
@@ -103,13 +104,7 @@ impl Worker {
     /// but older ones, the ledger was put back: it is taken again, as far as it goes.
     async fn connect(&mut self) -> Result<Session, String> {
         pause(self.failures).await;
-        let waited = |(since, _): &&(Instant, Doubt)| since.elapsed() >= self.limits.stale_wait;
-        if let Some((_, doubt)) = self.stale.as_ref().filter(waited) {
-            let wait = self.limits.ledger_wait;
-            let retaken = self.lease.retake(&self.database, wait, doubt.clone());
-            retaken.await?;
-            self.stale = None;
-        }
+        self.retake().await?;
         let rejection = Mutex::new(None);
         let accept = |standing: &Standing| {
             self.lease.accept(standing).map_err(|why| {
@@ -142,6 +137,30 @@ impl Worker {
         }
     }
 
+    /// Takes the ledger again if it, or the machine, was put back.
+    async fn retake(&mut self) -> Result<(), String> {
+        // Seen before anything is raised: a clock that jumps on meanwhile is one more jump.
+        let jump = self.lease.jump();
+        if jump.is_some_and(|jump| !jump.is_plausible()) {
+            // For as long as this process lives, nothing is decided, and nothing raised.
+            return Ok(());
+        }
+        let waited = |(since, _): &&(Instant, Doubt)| since.elapsed() >= self.limits.stale_wait;
+        let stale = self.stale.as_ref().filter(waited);
+        let doubt = match (jump, stale) {
+            (Some(jump), _) => Doubt::ClockJumped(jump.by),
+            (None, Some((_, doubt))) => doubt.clone(),
+            (None, None) => return Ok(()),
+        };
+        let wait = self.limits.ledger_wait;
+        self.lease.retake(&self.database, wait, doubt).await?;
+        self.stale = None;
+        if let Some(jump) = jump {
+            self.lease.settle(jump);
+        }
+        Ok(())
+    }
+
     /// Serves until the session fails, and returns why; `None` when nobody is left to ask.
     async fn serve(&mut self, mut session: Session) -> Option<String> {
         self.queue.end_outage();
@@ -155,30 +174,18 @@ impl Worker {
                 return Some(reason);
             }
             let again = (!self.doubtful.is_empty()).then(|| Instant::now() + SETTLE_PAUSE);
-            tokio::select! {
+            let beat_is_due = tokio::select! {
                 biased;
                 () = session.closed() => return Some("the connection was closed".to_owned()),
-                _ = beat.tick() => {
-                    if let Err(reason) = self.beat(&mut session).await {
-                        return Some(reason);
-                    }
-                }
-                () = self.queue.work(again) => {}
+                _ = beat.tick() => true,
+                () = self.queue.work(again) => false,
+            };
+            if let Some(doubt) = self.jumped() {
+                // Before anything is decided with this session, the ledger is taken again.
+                return Some(doubt);
             }
-            if let Some(jump) = self.steadiness.jump().filter(|_| self.lease.has_clock()) {
-                if jump > AWAY_MAX {
-                    // Not raised by: what it says may be wrong.
-                    return Some(Doubt::ClockJumped(jump).to_string());
-                }
-                let doubt = Doubt::ClockJumped(jump);
-                let retaken = self
-                    .lease
-                    .retake(&self.database, self.limits.ledger_wait, doubt)
-                    .await;
-                if let Err(reason) = retaken {
-                    return Some(reason);
-                }
-                self.steadiness = Steadiness::of(self.database.machine());
+            if beat_is_due && let Err(reason) = self.beat(&mut session).await {
+                return Some(reason);
             }
             let mut batch = self.queue.take();
             if batch.is_empty() {
@@ -188,6 +195,20 @@ impl Worker {
             if let Err(reason) = self.decide(&mut session, batch).await {
                 return Some(reason);
             }
+        }
+        None
+    }
+
+    /// Why the ledger must be taken again before anything is decided. After a jump by which nothing
+    /// may be raised it stays as it is: whoever asks meets the lease's barrier.
+    fn jumped(&mut self) -> Option<String> {
+        let jump = self.lease.jump()?;
+        if jump.is_plausible() {
+            return Some(Doubt::ClockJumped(jump.by).to_string());
+        }
+        if !std::mem::replace(&mut self.is_barred, true) {
+            let reason = Unavailable::ClockJumped(jump.by);
+            tracing::error!(%reason, "NOTHING IS SIGNED that could be slashed, until a new start");
         }
         None
     }
@@ -212,7 +233,7 @@ impl Worker {
         counted.map_err(|error| error.to_string())
     }
 
-    /// Loads whom new orders freeze.
+    /// Loads whom new orders freeze, and how high imports have come: before the anchor counts them.
     async fn take_up(&mut self, orders: &Orders) -> Result<(), String> {
         if !self.lease.is_outdated(orders) {
             return Ok(());
@@ -222,8 +243,8 @@ impl Worker {
             .orders(ORDERS_WAIT)
             .await
             .map_err(|error| error.to_string())?;
-        self.lease.note_orders(&ordered.orders, ordered.frozen);
-        Ok(())
+        let taken_up = self.lease.take_up(ordered).await;
+        taken_up.map_err(|error| error.to_string())
     }
 
     /// Decides a batch and ends or puts back each of its asks.
@@ -283,6 +304,11 @@ impl Worker {
                 self.doubt(batch);
                 return Err(error.to_string());
             }
+        }
+        if let Some(jump) = self.lease.jump() {
+            // A snapshot that was resumed in the middle of it: these are claims of then.
+            self.doubt(batch);
+            return Err(Doubt::ClockJumped(jump.by).to_string());
         }
         self.failures = 0;
         for (entry, decision) in batch.into_iter().zip(decided.decisions) {

@@ -16,6 +16,8 @@ use crate::{
 
 mod mirror;
 
+mod resumes;
+
 mod weathers;
 
 /// Fates for the steps to come, in their order; whatever none is waiting for goes.
@@ -352,6 +354,25 @@ async fn a_ledger_that_is_put_back_without_its_anchor_is_quarantined() {
         assert!(!store.would_permit(&question(1, attest(99, 100), 2)));
         assert!(!store.would_permit(&question(2, propose(3201), 1)));
         assert!(store.would_permit(&question(1, attest(101, 102), 2)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_was_put_back_counts_as_older_until_it_is_taken_again() {
+    for step in [Step::Connect, Step::Take] {
+        let (store, sky) = (store(), Sky::clear());
+        let ledger = open(&store, &sky).await;
+        let snapshot = store.snapshot();
+        decide(&ledger, 1, attest(98, 99), 1).await.unwrap();
+        let decided = ledger.state().commits;
+        store.put_back(&snapshot, Whole::Database);
+        // It is found out, and waits for a newer one.
+        sleep(Duration::from_secs(3)).await;
+        *sky.deadly.lock() = Some(step);
+        sleep(Duration::from_secs(10)).await;
+        assert!(*sky.dead.lock(), "{step:?}");
+        // Orders and imports are held against it.
+        assert!(ledger.database().known().commits() >= decided, "{step:?}");
     }
 }
 

@@ -28,7 +28,7 @@ fn mark(place: &Place) -> Mark {
 /// An order, as a tool gives it.
 async fn order(place: &Place) -> Result<(), OfflineError> {
     let database = place.open().await;
-    let expected = expect(&anchor_of(place), &database).await?;
+    let expected = expect(&anchor_of(place), &database, None).await?;
     freeze(&database, Whom::Everyone, Freezing::Freeze)
         .await
         .unwrap();
@@ -59,6 +59,44 @@ async fn the_first_change_of_a_new_ledger_makes_its_anchor_and_further_ones_rais
             assert_eq!(mark.ledger_id, LedgerId(standing.ledger_id));
             assert_eq!((mark.holder, mark.ended), (Holder::NOBODY, true));
             before = mark.commits;
+        }
+    }
+}
+
+#[tokio::test]
+async fn how_high_the_ledger_has_come_is_counted_as_far_as_the_clock() {
+    for place in Place::each().await {
+        let clock = |epoch| {
+            Some(Position {
+                epoch: Epoch(epoch),
+                slot: Slot(epoch * 32),
+            })
+        };
+        let steps = [
+            // The first makes the anchor, and none lowers it.
+            (clock(100), (7, 8, 9), (7, 8, 9)),
+            (clock(100), (1 << 40, 1 << 40, 10), (101, 101, 10)),
+            (clock(50), (1 << 40, 1 << 40, 3_000), (101, 101, 1_601)),
+            (None, (1 << 40, 1 << 40, 3_000), (1 << 40, 1 << 40, 3_000)),
+        ];
+        let database = place.open().await;
+        crate::testing::register(
+            &database,
+            crate::testing::validator(1),
+            crate::InitialHistory::NeverSigned,
+        )
+        .await;
+        for (now, (source, target, slot), (high_source, high_target, high_slot)) in steps {
+            let expected = expect(&anchor_of(&place), &database, now).await.unwrap();
+            let watermark = Watermark::new(Epoch(source), Epoch(target), Slot(slot)).unwrap();
+            raise(&database, Whom::Everyone, watermark).await.unwrap();
+            expected.count(&database).await.unwrap();
+            let highest = Highest {
+                source: Epoch(high_source),
+                target: Epoch(high_target),
+                slot: Slot(high_slot),
+            };
+            assert_eq!(mark(&place).highest, highest, "{now:?}");
         }
     }
 }
@@ -188,7 +226,7 @@ async fn an_anchor_that_can_not_be_written_is_an_error_after_the_change() {
     for place in Place::each().await {
         let database = place.open().await;
         let path = place.directory.path().join("nowhere").join("anchor");
-        let expected = expect(&path, &database).await.unwrap();
+        let expected = expect(&path, &database, None).await.unwrap();
         freeze(&database, Whom::Everyone, Freezing::Freeze)
             .await
             .unwrap();

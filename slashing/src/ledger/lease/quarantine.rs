@@ -47,6 +47,13 @@ impl Highest {
             slot: Slot(now.slot.0.saturating_add(1)),
         }
     }
+
+    /// Of how high a ledger has come, what an anchor counts: what was imported is forgotten with a
+    /// ledger that is put back, as what was decided is. What lies beyond the clock, such as a
+    /// validator's ratchet that was raised for good, nobody has signed, and would raise all others.
+    pub(crate) fn within(self, now: Option<Position>) -> Self {
+        now.map_or(self, |now| self.min(Self::by(now)))
+    }
 }
 
 /// How a ledger in doubt is raised.

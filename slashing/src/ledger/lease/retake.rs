@@ -6,13 +6,15 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
+
 use super::{
-    Lease,
+    Lease, Owed, Rejection,
     quarantine::raising,
     take::{STEP, Taking},
 };
 use crate::{
-    administration::{self, AdministrationError, Freezing, Stop, Whom},
+    administration::{self, AdministrationError, Freezing, Whom},
     anchor::Highest,
     database::Database,
     ledger::{
@@ -30,21 +32,16 @@ impl Lease {
         wait: Duration,
         doubt: Doubt,
     ) -> Result<(), String> {
-        // From here on an older one is what there is.
-        self.known.forget();
-        let retaken = self.retake_as_it_is(database, wait, doubt).await;
-        let commits = self.state.read().commits;
-        self.known.at_least(commits);
-        retaken?;
+        self.retake_as_it_is(database, wait, doubt).await?;
         self.repeat_orders(database).await
     }
 
-    /// The ledger that was put back may lack what was ordered since.
+    /// Commits again what the ledger that was put back may lack. Until all of it is, it is owed: the
+    /// next attempt begins with it, whatever was read from the ledger meanwhile.
     async fn repeat_orders(&self, database: &Database) -> Result<(), String> {
-        let (frozen, stop) = {
-            let mut state = self.state.write();
-            state.orders = 0;
-            (Arc::clone(&state.frozen), state.stop)
+        let owed = self.state.read().owed.clone();
+        let Some(Owed { stop, frozen }) = owed else {
+            return Ok(());
         };
         if frozen.all {
             let all = administration::freeze(database, Whom::Everyone, Freezing::Freeze).await;
@@ -62,10 +59,16 @@ impl Lease {
                 Err(error) => return Err(error.to_string()),
             }
         }
-        if stop != Stop::default() {
+        let standing = administration::state(database).await;
+        let standing = standing.map_err(|error| error.to_string())?;
+        // What is in the ledger may be of before, or ordered since it was put back: the lower holds.
+        let stop = stop.lower(standing.stop);
+        if stop != standing.stop {
             let stopped = administration::stop_at(database, stop).await;
             stopped.map_err(|error| error.to_string())?;
         }
+        let mut state = self.state.write();
+        (state.owed, state.orders) = (None, 0);
         Ok(())
     }
 
@@ -75,15 +78,14 @@ impl Lease {
         wait: Duration,
         doubt: Doubt,
     ) -> Result<(), String> {
-        let ledger_id = self.state.read().ledger_id;
-        let accept = |standing: &Standing| match standing.ledger_id == ledger_id {
-            true => Ok(()),
-            false => Err(Doubt::AnotherLedger.to_string()),
-        };
-        let connected = Session::connect(database, wait, &accept).await;
-        let (mut session, seen) = connected.map_err(|error| error.to_string())?;
+        let (mut session, seen) = self.connect_to_any(database, wait).await?;
         let found = self.anchor.lock().found().clone();
-        let raising = raising(&doubt, &found, (self.time)()).map_err(|error| error.to_string())?;
+        let now = (self.time)();
+        if let Some(jump) = self.jump().filter(|jump| !jump.is_plausible()) {
+            // By now: what the clock said may be wrong.
+            return Err(Doubt::ClockJumped(jump.by).to_string());
+        }
+        let raising = raising(&doubt, &found, now).map_err(|error| error.to_string())?;
         let taking = Taking {
             commits: self.leap(seen.commits),
             seen,
@@ -96,13 +98,47 @@ impl Lease {
             Ok(false) => return Err("another has written the ledger meanwhile".to_owned()),
             Err(failure) => return Err(failure.to_string()),
         }
+        // It counts beyond all that was known of. Until then, an order or an import must find that
+        // the ledger is older: counted in it, it would hide that from the next start.
+        self.known.at_least(taking.commits);
         tracing::error!(%doubt, "the ledger may have forgotten something: it is quarantined");
         {
             let mut state = self.state.write();
             state.quarantine = raising.quarantine;
+            // Its orders may have lower numbers.
+            state.orders = 0;
+            state.owed = Some(Owed {
+                stop: state.stop,
+                frozen: Arc::clone(&state.frozen),
+            });
         }
         let counted = self.count(taking.commits, None, Highest::default()).await;
         counted.map_err(|error| error.to_string())
+    }
+
+    /// Connects to the ledger, however old its state is, unless another has taken it since.
+    async fn connect_to_any(
+        &self,
+        database: &Database,
+        wait: Duration,
+    ) -> Result<(Session, Standing), String> {
+        let taken = Mutex::new(None);
+        let accept = |standing: &Standing| match self.accept(standing) {
+            Err(why @ Rejection::Stale(Doubt::AnotherLedger)) => Err(why.to_string()),
+            Err(Rejection::Taken(name)) => {
+                let text = Rejection::Taken(name.clone()).to_string();
+                *taken.lock() = Some(name);
+                Err(text)
+            }
+            Ok(()) | Err(Rejection::Stale(_)) => Ok(()),
+        };
+        let connected = Session::connect(database, wait, &accept).await;
+        connected.map_err(|error| {
+            if let Some(name) = taken.into_inner() {
+                self.lose(name);
+            }
+            error.to_string()
+        })
     }
 
     /// A number of commits beyond whatever was tried so far.

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     Lease, Opening, Origin, Quarantine, State,
     quarantine::{Raising, Unraisable, raising},
+    steadiness::Steadiness,
 };
 use crate::{
     anchor::{Anchor, AnchorError, Found, Highest, Holder},
@@ -97,6 +98,9 @@ pub(in crate::ledger) async fn open(
     opening: &Opening,
 ) -> Result<(Arc<Lease>, Session), OpenError> {
     let machine = database.machine();
+    // Before anything is looked at: a snapshot may be resumed in the middle of a start as well.
+    let steadiness = Steadiness::of(machine.clone(), Arc::clone(&opening.time));
+    let steadiness = Arc::new(steadiness);
     let mut anchor = machine.open_anchor(opening.anchor.clone()).await?;
     let fresh = machine.fresh();
     let holder = Holder(fresh.map_err(|error| OpenError::Randomness(error.to_string()))?);
@@ -130,11 +134,13 @@ pub(in crate::ledger) async fn open(
             Origin::Restored => Some(Doubt::Told),
             Origin::AsLeft => seen.doubt(&anchor, anchor.now_s()),
         };
+        // Read before it is held against the anchor: it is no later than what was found plausible.
+        let now = (opening.time)();
         if opening.origin == Origin::AsLeft && doubt.is_some() {
             plausible(&anchor)?;
         }
         let raising = doubt
-            .map(|doubt| raising(&doubt, anchor.found(), (opening.time)()))
+            .map(|doubt| raising(&doubt, anchor.found(), now))
             .transpose()?;
         let taking = Taking {
             commits: counted(&anchor).max(seen.commits).saturating_add(STEP),
@@ -143,10 +149,10 @@ pub(in crate::ledger) async fn open(
             name: machine.name(),
             raising,
         };
-        anchor = announce(&machine, anchor, &taking).await?;
+        anchor = announce(&machine, anchor, &taking, &steadiness).await?;
         match session.take(&taking).await {
             Ok(true) => {
-                let lease = established(database, opening, anchor, &taking).await?;
+                let lease = established(database, opening, anchor, &taking, steadiness).await?;
                 return Ok((lease, session));
             }
             // Another was faster: look again.
@@ -244,7 +250,13 @@ async fn current(
 }
 
 /// Writes into the anchor who is about to hold, so that a crash in between is no doubt.
-async fn announce(machine: &Machine, anchor: Anchor, taking: &Taking) -> Result<Anchor, OpenError> {
+async fn announce(
+    machine: &Machine,
+    anchor: Anchor,
+    taking: &Taking,
+    steadiness: &Arc<Steadiness>,
+) -> Result<Anchor, OpenError> {
+    let steadiness = Arc::clone(steadiness);
     let (ledger_id, holder, commits) = (taking.seen.ledger_id, taking.holder, taking.seen.commits);
     let (in_doubt, before) = (taking.raising.is_some(), taking.seen.holder);
     let written = machine.write(move || {
@@ -258,13 +270,14 @@ async fn announce(machine: &Machine, anchor: Anchor, taking: &Taking) -> Result<
                 mark.next = Some(holder);
                 if !in_doubt {
                     // What made a doubt must make it again, should this start end here.
-                    mark.alive_at_s = anchor.now_s();
+                    mark.alive_at_s = steadiness.now_s();
                 }
                 anchor.write(mark)?;
             }
             // The ledger's first holder.
             Found::Nothing if !in_doubt => {
-                let mark = anchor.mark(ledger_id, holder, commits);
+                let mut mark = anchor.mark(ledger_id, holder, commits);
+                mark.alive_at_s = steadiness.now_s();
                 anchor.write(mark)?;
             }
             Found::Nothing | Found::Damaged => {}
@@ -280,6 +293,7 @@ async fn established(
     opening: &Opening,
     anchor: Anchor,
     taking: &Taking,
+    steadiness: Arc<Steadiness>,
 ) -> Result<Arc<Lease>, OpenError> {
     let highest = match anchor.found() {
         Found::Mark(mark) if mark.ledger_id == taking.seen.ledger_id => mark.highest,
@@ -288,6 +302,7 @@ async fn established(
     let mut mark = anchor.mark(taking.seen.ledger_id, taking.holder, taking.commits);
     mark.server = taking.seen.server;
     mark.highest = highest;
+    mark.alive_at_s = steadiness.now_s();
     let machine = database.machine();
     let written = machine.write(move || {
         let mut anchor = anchor;
@@ -313,6 +328,7 @@ async fn established(
         frozen: Arc::default(),
         taken_by: None,
         orders: 0,
+        owed: None,
     };
     Ok(Arc::new(Lease {
         holder: taking.holder,
@@ -321,6 +337,7 @@ async fn established(
         rule: rules::decide,
         machine,
         anchor: Arc::new(Mutex::new(anchor)),
+        steadiness,
         state: RwLock::new(state),
         known: database.known().clone(),
         attempted: AtomicU64::new(taking.commits),

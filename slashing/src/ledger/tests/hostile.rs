@@ -35,7 +35,7 @@ async fn open(place: &Place, hand: &Hand) -> Ledger {
 }
 
 /// A ledger at epoch 100 whose first validator has voted for 98.
-async fn begun(place: &Place) -> (Hand, Ledger) {
+pub(super) async fn begun(place: &Place) -> (Hand, Ledger) {
     let hand = Hand::at_epoch(100);
     drop(place.registered(quick()).await);
     let ledger = open(place, &hand).await;
@@ -90,32 +90,41 @@ async fn check_no_second_vote(ledger: &Ledger, hand: &Hand, number: u8) {
     assert_eq!(back, Ok(()));
 }
 
+/// What [`restore_tables`] restores.
+const TABLES: [&str; 3] = ["standing", "ratchets", "attestations"];
+
+pub(super) async fn keep_tables(place: &Place) {
+    for table in TABLES {
+        let keep = format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}");
+        place.execute(&keep).await.unwrap();
+    }
+}
+
+/// Restores the ledger by statements, and does something else in the same transaction.
+pub(super) async fn restore_tables(place: &Place, and: &str) {
+    let mut restore = match place.config {
+        DatabaseConfig::Sqlite(_) => {
+            "DROP TRIGGER standing_stays; DROP TRIGGER ratchets_stay; BEGIN IMMEDIATE;".to_owned()
+        }
+        DatabaseConfig::Postgres(_) => "BEGIN; ALTER TABLE standing DISABLE TRIGGER USER;
+            ALTER TABLE ratchets DISABLE TRIGGER USER;"
+            .to_owned(),
+    };
+    restore += "DELETE FROM blocks;";
+    for table in TABLES {
+        restore += &format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM kept_{table};");
+    }
+    place.execute(&(restore + and + "COMMIT")).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_ledger_that_is_restored_in_place_by_statements_is_noticed() {
     for place in Place::each().await {
         let (hand, ledger) = begun(&place).await;
-        let tables = ["standing", "ratchets", "attestations"];
-        for table in tables {
-            let keep = format!("CREATE TABLE kept_{table} AS SELECT * FROM {table}");
-            place.execute(&keep).await.unwrap();
-        }
+        keep_tables(&place).await;
         decide(&ledger, 1, attest(98, 100), 1).await.unwrap();
         decide(&ledger, 1, propose(3200), 1).await.unwrap();
-        let mut restore = match place.config {
-            DatabaseConfig::Sqlite(_) => {
-                "DROP TRIGGER standing_stays; DROP TRIGGER ratchets_stay; BEGIN IMMEDIATE;"
-                    .to_owned()
-            }
-            DatabaseConfig::Postgres(_) => "BEGIN; ALTER TABLE standing DISABLE TRIGGER USER;
-                ALTER TABLE ratchets DISABLE TRIGGER USER;"
-                .to_owned(),
-        };
-        restore += "DELETE FROM blocks;";
-        for table in tables {
-            restore +=
-                &format!("DELETE FROM {table}; INSERT INTO {table} SELECT * FROM kept_{table};");
-        }
-        place.execute(&(restore + "COMMIT")).await.unwrap();
+        restore_tables(&place, "").await;
         for claim in [attest(98, 100), propose(3200)] {
             let decided = decide(&ledger, 1, claim, 2).await;
             assert!(decided.is_err(), "{claim:?}: {decided:?}");

@@ -154,6 +154,27 @@ async fn the_anchor_knows_how_high_the_ledger_has_come_whoever_raised_it_but_not
     }
 }
 
+#[tokio::test]
+async fn the_anchor_counts_what_another_process_raised_never_without_how_high() {
+    for place in Place::each().await {
+        drop(place.registered(quick()).await);
+        let ledger = open(&place, &Hand::at_epoch(100)).await;
+        let others = place.open().await;
+        for epoch in [50, 60, 70] {
+            let watermark = Watermark::new(Epoch(epoch), Epoch(epoch + 1), Slot(epoch)).unwrap();
+            let one = Whom::These([validator(1)].into());
+            administration::raise(&others, one, watermark)
+                .await
+                .unwrap();
+            let commits = administration::state(&others).await.unwrap().commits;
+            // Nobody tells the running process.
+            wait_until("it is counted", async || mark(&place).commits >= commits).await;
+            assert_eq!(mark(&place).highest.target, Epoch(epoch + 1));
+        }
+        drop(ledger);
+    }
+}
+
 /// What happens to the anchor while the cosigner is down.
 async fn check_doubt(spoil: impl Fn(&Path), says: &str) {
     for place in Place::each().await {
