@@ -1,11 +1,12 @@
-//! Threads for curve arithmetic and long parsing, so that no reactor thread is held by them.
+//! Threads for curve arithmetic and long parsing, so that no reactor thread is held by them. A batch of
+//! a burst holds one for ten milliseconds; what is prompt has threads that such batches never take.
 
 use std::{collections::VecDeque, io, sync::Arc, thread};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
-/// What runs first.
+/// Whose threads a job takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Urgency {
     /// Proposals and what belongs to them.
@@ -20,18 +21,27 @@ type Job = Box<dyn FnOnce() + Send>;
 struct Queues {
     prompt: VecDeque<Job>,
     usual: VecDeque<Job>,
-    /// Done only if there is nothing else.
+    /// Done on the others' threads, only if there is nothing else.
     spare: Option<Job>,
-    /// Threads that wait for a job.
+    /// Threads of all that wait for a job.
     at_rest: usize,
     closed: bool,
 }
 
 impl Queues {
-    fn next(&mut self) -> Option<Job> {
-        let first = self.prompt.pop_front();
-        let first = first.or_else(|| self.usual.pop_front());
-        first.or_else(|| self.spare.take())
+    fn of(&mut self, urgency: Urgency) -> &mut VecDeque<Job> {
+        match urgency {
+            Urgency::Prompt => &mut self.prompt,
+            Urgency::Usual => &mut self.usual,
+        }
+    }
+
+    fn next(&mut self, urgency: Urgency) -> Option<Job> {
+        let first = self.of(urgency).pop_front();
+        first.or_else(|| match urgency {
+            Urgency::Prompt => None,
+            Urgency::Usual => self.spare.take(),
+        })
     }
 
     /// Whether all of so many threads are at rest, and leave nothing waiting but a spare job.
@@ -56,23 +66,35 @@ impl Queues {
 #[derive(Default)]
 struct Shared {
     queues: Mutex<Queues>,
-    work: Condvar,
+    prompt: Condvar,
+    usual: Condvar,
 }
 
-/// As many threads as the machine has processors. Its queues are bounded by admission: each
-/// request has at most one job at a time. Ends with its last clone.
+impl Shared {
+    const fn work(&self, urgency: Urgency) -> &Condvar {
+        match urgency {
+            Urgency::Prompt => &self.prompt,
+            Urgency::Usual => &self.usual,
+        }
+    }
+}
+
+/// As many threads per urgency as the machine has processors. Its queues are bounded by admission:
+/// each request has at most one job at a time. Ends with its last clone.
 #[derive(Clone)]
 pub(crate) struct Cpu(Arc<Owner>);
 
 struct Owner {
     shared: Arc<Shared>,
+    /// Of all urgencies.
     threads: usize,
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
         self.shared.queues.lock().closed = true;
-        self.shared.work.notify_all();
+        self.shared.prompt.notify_all();
+        self.shared.usual.notify_all();
     }
 }
 
@@ -83,16 +105,18 @@ impl Cpu {
     /// When the system gives no thread.
     pub(crate) fn start() -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let each = thread::available_parallelism().map_or(1, usize::from);
         let cpu = Self(Arc::new(Owner {
             shared: Arc::clone(&shared),
-            threads,
+            threads: each.saturating_mul(2),
         }));
-        for number in 0..threads {
-            let shared = Arc::clone(&shared);
-            thread::Builder::new()
-                .name(format!("cpu-{number}"))
-                .spawn(move || work(&shared))?;
+        for (urgency, name) in [(Urgency::Prompt, "prompt"), (Urgency::Usual, "usual")] {
+            for number in 0..each {
+                let shared = Arc::clone(&shared);
+                thread::Builder::new()
+                    .name(format!("{name}-{number}"))
+                    .spawn(move || work(&shared, urgency))?;
+            }
         }
         Ok(cpu)
     }
@@ -128,18 +152,12 @@ impl Cpu {
             return job();
         }
         let job: Job = Box::new(job);
-        {
-            let mut queues = self.0.shared.queues.lock();
-            match urgency {
-                Urgency::Prompt => queues.prompt.push_back(job),
-                Urgency::Usual => queues.usual.push_back(job),
-            }
-        }
-        self.0.shared.work.notify_one();
+        self.0.shared.queues.lock().of(urgency).push_back(job);
+        self.0.shared.work(urgency).notify_one();
     }
 
     /// Runs `job` if no thread has anything to do, and nothing else comes before it is begun; else
-    /// drops it. Of two at once, both are dropped. So anything else waits for at most one such job,
+    /// drops it. Of two at once, both are dropped. So what is usual waits for at most one such job,
     /// and only where that was begun before. Without threads, none is ever run.
     pub(crate) fn spare(&self, job: impl FnOnce() + Send + 'static) {
         if self.0.threads == 0 {
@@ -148,12 +166,12 @@ impl Cpu {
         let job: Job = Box::new(job);
         let dropped = self.0.shared.queues.lock().offer(job, self.0.threads);
         if let [None, None] = dropped {
-            self.0.shared.work.notify_one();
+            self.0.shared.usual.notify_one();
         }
     }
 }
 
-fn work(shared: &Shared) {
+fn work(shared: &Shared, urgency: Urgency) {
     loop {
         let job = {
             let mut queues = shared.queues.lock();
@@ -161,11 +179,11 @@ fn work(shared: &Shared) {
                 if queues.closed {
                     return;
                 }
-                if let Some(job) = queues.next() {
+                if let Some(job) = queues.next(urgency) {
                     break job;
                 }
                 queues.at_rest += 1;
-                shared.work.wait(&mut queues);
+                shared.work(urgency).wait(&mut queues);
                 queues.at_rest -= 1;
             }
         };
@@ -176,7 +194,7 @@ fn work(shared: &Shared) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::{sync::mpsc, time::Duration};
 
     use super::*;
 
@@ -199,8 +217,29 @@ mod tests {
         assert_eq!(cpu.run(Urgency::Prompt, || 1 + 1).await, Some(2));
     }
 
+    #[tokio::test]
+    async fn what_is_prompt_waits_for_nothing_usual() {
+        let cpu = Cpu::start().unwrap();
+        let gates: Vec<_> = (0..cpu.0.threads)
+            .map(|_| {
+                let (gate, closed) = mpsc::channel::<()>();
+                cpu.submit(Urgency::Usual, move || {
+                    let _ = closed.recv();
+                });
+                gate
+            })
+            .collect();
+        // Nor does a thread that has done a prompt job go on with a usual one.
+        for _ in 0..=cpu.0.threads {
+            let job = cpu.run(Urgency::Prompt, || 1 + 1);
+            let done = tokio::time::timeout(Duration::from_secs(10), job).await;
+            assert_eq!(done, Ok(Some(2)));
+        }
+        drop(gates);
+    }
+
     #[test]
-    fn a_spare_job_comes_after_all_others_and_two_are_none() {
+    fn a_spare_job_comes_after_all_usual_ones_and_two_are_none() {
         let (done, what) = mpsc::channel();
         let job = |name: &'static str| -> Job {
             let done = done.clone();
@@ -213,17 +252,14 @@ mod tests {
         let taken = |dropped: [Option<Job>; 2]| 2 - dropped.iter().flatten().count();
         assert_eq!(taken(queues.offer(job("first"), 2)), 2);
         assert_eq!(taken(queues.offer(job("second"), 2)), 0);
-        assert!(queues.next().is_none());
+        assert!(queues.next(Urgency::Usual).is_none());
         assert_eq!(taken(queues.offer(job("third"), 2)), 2);
         queues.usual.push_back(job("usual"));
-        queues.prompt.push_back(job("prompt"));
-        while let Some(job) = queues.next() {
+        assert!(queues.next(Urgency::Prompt).is_none());
+        while let Some(job) = queues.next(Urgency::Usual) {
             job();
         }
-        assert_eq!(
-            what.try_iter().collect::<Vec<_>>(),
-            ["prompt", "usual", "third"]
-        );
+        assert_eq!(what.try_iter().collect::<Vec<_>>(), ["usual", "third"]);
     }
 
     #[test]
