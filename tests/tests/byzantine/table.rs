@@ -1,5 +1,7 @@
 //! Every way to misbehave, and what comes of it.
 
+mod deliveries;
+
 use std::time::Duration;
 
 use serde_json::Value;
@@ -141,59 +143,6 @@ fn reply(name: &'static str, lie: FalseReply) -> Case {
     case(name, move |_, _| Lie::Reply(lie.clone()))
 }
 
-fn trouble(name: &'static str, trouble: Trouble, fails: Reasons) -> Case {
-    Case {
-        fails,
-        out: &[Word::Fails],
-        ..case(name, move |_, _| Lie::Stream(trouble, On::Both))
-    }
-}
-
-/// Trouble of so many kinds, each of which is seen, because good answers come between.
-fn now_and_then(name: &'static str, with: Trouble, kinds: u64) -> Case {
-    Case {
-        proof: Proof::Promises(2 * kinds),
-        out: &[],
-        beyond: Beyond::Either,
-        ..trouble(name, with, VARIOUS)
-    }
-}
-
-/// More than is read.
-fn too_much(name: &'static str, with: Trouble) -> Case {
-    Case {
-        blamed: Some("reply"),
-        ..trouble(name, with, FAULTY)
-    }
-}
-
-/// As [`trouble`], and nothing else arrives on its connection either.
-fn broken(name: &'static str, with: Trouble) -> Case {
-    Case {
-        out: &[Word::Fails, Word::Silent],
-        ..trouble(name, with, BROKEN)
-    }
-}
-
-/// Trouble with signatures alone: promises have raised hopes.
-fn withheld(name: &'static str, trouble: Trouble, fails: Reasons) -> Case {
-    Case {
-        fails,
-        proof: Proof::Signatures,
-        late: A_BIT_LATE,
-        ..case(name, move |_, _| Lie::Stream(trouble, On::Sign))
-    }
-}
-
-fn breach(name: &'static str, breach: Breach) -> Case {
-    Case {
-        proof: Proof::Connections,
-        fails: BROKEN,
-        out: &[Word::Fails, Word::Silent],
-        ..case(name, move |_, _| Lie::Connection(breach))
-    }
-}
-
 fn status(name: &'static str, status: FalseStatus, shows: fn(&Value) -> bool) -> Case {
     Case {
         shows: Some(shows),
@@ -221,9 +170,9 @@ pub fn cases() -> Vec<Case> {
         colluders(),
         false_replies(),
         refusals(),
-        troubles(),
-        floods(),
-        breaches(),
+        deliveries::troubles(),
+        deliveries::floods(),
+        deliveries::breaches(),
         statuses(),
         reports(),
     ];
@@ -439,83 +388,11 @@ fn refusals() -> Vec<Case> {
             beyond: Beyond::Refused,
             ..promises("promises to all, refuses all as slashable", 3, &[])
         },
-        withheld(
+        deliveries::withheld(
             "promises to all, signs for nobody",
             Trouble::NoHeaders,
             TIMED_OUT,
         ),
-    ]
-}
-
-fn troubles() -> Vec<Case> {
-    vec![
-        Case {
-            proof: Proof::Promises(2 * 18),
-            fails: VARIOUS,
-            beyond: Beyond::Either,
-            ..case("every gRPC status", |_, _| Lie::Codes)
-        },
-        trouble("no answer", Trouble::NoHeaders, TIMED_OUT),
-        trouble("headers, no more", Trouble::NoBody, TIMED_OUT),
-        trouble("half a message", Trouble::HalfBody, TIMED_OUT),
-        trouble("no end", Trouble::NoEnd, TIMED_OUT),
-        trouble("a byte a second", Trouble::Drips, TIMED_OUT),
-        withheld("signs a byte a second", Trouble::Drips, TIMED_OUT),
-        too_much("64 MiB", Trouble::Huge),
-        too_much("4 GiB, by and by", Trouble::Endless),
-        trouble("compressed", Trouble::Compressed, FAULTY),
-        trouble("no message of the protocol", Trouble::Malformed, FAULTY),
-        trouble("no message", Trouble::NoMessage, FAULTY),
-        trouble("a web page", Trouble::ContentType, FAULTY),
-        now_and_then("HTTP statuses", Trouble::HttpStatus, 4),
-        trouble("no gRPC status", Trouble::NoStatus, FAULTY),
-        trouble("a gRPC status in words", Trouble::WordyStatus, FAULTY),
-        trouble("details that are none", Trouble::Details, FAULTY),
-        now_and_then("resets", Trouble::Resets, 14),
-        now_and_then("resets midway", Trouble::ResetsMidway, 14),
-        withheld("resets signatures", Trouble::Resets, VARIOUS),
-        broken("goes away", Trouble::GoesAway),
-        withheld("goes away from signatures", Trouble::GoesAway, BROKEN),
-    ]
-}
-
-fn floods() -> Vec<Case> {
-    [
-        ("endless headers", Frames::Continuations),
-        ("endless trailers", Frames::Trailers),
-        ("huge headers", Frames::HugeHeaders),
-        ("headers that unpack", Frames::HeaderBomb),
-        ("endless hints", Frames::Informational),
-        ("endless data of no bytes", Frames::EmptyData),
-        ("pings", Frames::Pings),
-        ("settings", Frames::Settings),
-        ("a push", Frames::Push),
-        ("a stream of nobody", Frames::UnknownStream),
-        ("a frame too large", Frames::TooLarge),
-        ("a window too large", Frames::Window),
-    ]
-    .map(|(name, frames)| broken(name, Trouble::Frames(frames)))
-    .into()
-}
-
-fn breaches() -> Vec<Case> {
-    vec![
-        breach("closes connections", Breach::Closes),
-        breach("resets connections", Breach::Resets),
-        breach("says nothing", Breach::SaysNothing),
-        breach("plaintext", Breach::Plaintext),
-        Case {
-            lie: Box::new(|scene, member| {
-                Lie::Connection(Breach::Name(member % scene.members + 1))
-            }),
-            ..breach("another cosigner's certificate", Breach::Closes)
-        },
-        breach("another authority", Breach::Authority),
-        breach("no HTTP/2", Breach::NoHttp2),
-        breach("HTTP/1.1", Breach::Http1),
-        breach("noise", Breach::Noise),
-        breach("everything a byte a second", Breach::Drips),
-        breach("goes away at once", Breach::GoesAway),
     ]
 }
 
