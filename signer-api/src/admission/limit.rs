@@ -20,7 +20,7 @@ use std::time::Duration;
 /// So many may be under way whatever was measured: without any, nothing would be.
 const LEAST: usize = 16;
 /// So many are taken on at first, however few validators there are.
-const FIRST: u64 = 1_024;
+const FIRST: u64 = 256;
 /// Ends are counted for one deadline, in so many parts, besides the one that has just begun.
 const PARTS: u32 = 8;
 const COUNTED: usize = 9;
