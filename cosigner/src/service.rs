@@ -8,7 +8,6 @@ mod calls;
 mod history;
 mod orders;
 mod peers;
-mod prepared;
 mod promising;
 mod signers;
 mod signing;
@@ -39,7 +38,6 @@ use crate::{
     vault::Shares,
 };
 use peers::Peers;
-use prepared::Prepared;
 pub use signers::Signers;
 use timed::Timed;
 
@@ -100,7 +98,6 @@ pub struct Service {
     /// The process will end: nothing new is begun.
     stopping: AtomicBool,
     promises: Arc<PromiseBook>,
-    prepared: Prepared,
     peers: Peers,
     /// Room for one history on its way in or out.
     histories: Arc<Semaphore>,
@@ -116,7 +113,6 @@ impl Service {
             allow_deposits: parts.allow_deposits.into(),
             stopping: false.into(),
             promises: Arc::new(PromiseBook::new(promises)),
-            prepared: Prepared::default(),
             peers: Peers::default(),
             histories: Arc::new(Semaphore::new(1)),
             parts,
@@ -161,7 +157,6 @@ impl Service {
             now.is_none_or(|now| now.is_past(&duty.claim(), slots_per_epoch))
         });
         self.parts.metrics.promises_held(self.promises.held());
-        self.prepared.forget();
         self.ledger_state();
     }
 }

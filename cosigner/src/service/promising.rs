@@ -57,11 +57,8 @@ impl Service {
             .collect();
         let foreseen = match questions.is_empty() {
             true => Ok(Vec::new()),
-            false => self.parts.ledger.foresee(questions.clone()).await,
+            false => self.parts.ledger.foresee(questions).await,
         };
-        if let Ok(prospects) = &foreseen {
-            self.prepare_soon(&likely(&questions, prospects));
-        }
         let mut prospects = foreseen.as_ref().map(|prospects| prospects.iter());
         let outcome = |step| match (step, &mut prospects) {
             (Step::Done(outcome), _) => outcome,
@@ -159,18 +156,6 @@ impl Service {
             }
         }
     }
-}
-
-/// What will be signed here if the others promise it, too.
-fn likely(questions: &[Question], prospects: &[Result<Prospect, Refused>]) -> Vec<Question> {
-    let both = questions.iter().zip(prospects);
-    both.filter(|(question, prospect)| match prospect {
-        Ok(Prospect::Free) => true,
-        Ok(Prospect::Signed(root)) => *root == question.root,
-        Err(_) => false,
-    })
-    .map(|(question, _)| *question)
-    .collect()
 }
 
 /// The claim and the ballot of an item that must have both.

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, thread::available_parallelism};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 /// Which threads a batch is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,51 +61,19 @@ impl Signers {
         urgency: Urgency,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let Some(places) = self.places(urgency) else {
-            return Some(work());
+        let places = match (&self.0, urgency) {
+            (Threads::Pool { proposal, .. }, Urgency::Proposal) => proposal,
+            (Threads::Pool { prompt, .. }, Urgency::Prompt) => prompt,
+            (Threads::Pool { bulk, .. }, Urgency::Bulk) => bulk,
+            #[cfg(feature = "test-seams")]
+            (Threads::None, _) => return Some(work()),
         };
-        let place = places.acquire_owned().await.ok()?;
+        let place = Arc::clone(places).acquire_owned().await.ok()?;
         let work = tokio::task::spawn_blocking(move || {
             let done = work();
             drop(place);
             done
         });
         work.await.ok()
-    }
-
-    /// A thread that has nothing to do.
-    pub(super) fn free(&self, urgency: Urgency) -> Option<Free> {
-        let Some(places) = self.places(urgency) else {
-            return Some(Free(None));
-        };
-        let place = places.try_acquire_owned().ok()?;
-        Some(Free(Some(place)))
-    }
-
-    /// `None` where the threads are the callers'.
-    fn places(&self, urgency: Urgency) -> Option<Arc<Semaphore>> {
-        match (&self.0, urgency) {
-            (Threads::Pool { proposal, .. }, Urgency::Proposal) => Some(Arc::clone(proposal)),
-            (Threads::Pool { prompt, .. }, Urgency::Prompt) => Some(Arc::clone(prompt)),
-            (Threads::Pool { bulk, .. }, Urgency::Bulk) => Some(Arc::clone(bulk)),
-            #[cfg(feature = "test-seams")]
-            (Threads::None, _) => None,
-        }
-    }
-}
-
-/// A thread that had nothing to do.
-pub(super) struct Free(Option<OwnedSemaphorePermit>);
-
-impl Free {
-    /// Runs `work` there, and waits for nothing.
-    pub(super) fn run(self, work: impl FnOnce() + Send + 'static) {
-        match self.0 {
-            Some(place) => drop(tokio::task::spawn_blocking(move || {
-                work();
-                drop(place);
-            })),
-            None => work(),
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use duty::{Claim, DutyKind, Permit, SigningRoots};
+use duty::{Claim, DutyKind, Permit, PublicKey, SigningRoot, SigningRoots};
 use futures_util::future::join_all;
 use keyshare::Withheld;
 use slashing::{Ask, Prospect, Question};
@@ -12,7 +12,6 @@ use wire::proto::{SignItem, SignOutcome, refusal::Reason, sign_outcome::Outcome}
 use super::{
     STOPPING, Service,
     orders::{Accepted, Refusal},
-    prepared::PREPARED_MAX,
     promising::claim_and_ballot,
     signers::Urgency,
 };
@@ -20,6 +19,10 @@ use crate::{
     promises::{DutyId, SignAnswer},
     vault::NotHeld,
 };
+
+/// Partials of batches up to this long are computed while the ledger decides, and given out when
+/// it has permitted them. In a burst no processor waits for the disk, so nothing would be gained.
+const PREPARED_MAX: usize = 8;
 
 /// An item on its way to a signature.
 struct Item {
@@ -70,8 +73,7 @@ impl Service {
             });
             expected.collect::<Option<Vec<_>>>()
         };
-        let expected = is_early.then(expected).flatten();
-        let prepared = self.prepare(urgency, expected.unwrap_or_default());
+        let prepared = self.prepare(urgency, is_early.then(expected).flatten());
         let started = Instant::now();
         let permitted = async {
             let items = join_all(accepted.into_iter().map(|(accepted, ballot)| async move {
@@ -98,6 +100,24 @@ impl Service {
         };
         let (items, prepared) = tokio::join!(permitted, prepared);
         Ok(self.sign_permitted(items, prepared, urgency, scaled).await)
+    }
+
+    /// Computes partials while the ledger decides: the one waits for a processor, the other for a
+    /// disk.
+    async fn prepare(
+        &self,
+        urgency: Urgency,
+        expected: Option<Vec<(PublicKey, SigningRoot)>>,
+    ) -> Vec<Option<Withheld>> {
+        let Some(expected) = expected else {
+            return Vec::new();
+        };
+        let started = Instant::now();
+        let vault = Arc::clone(&self.parts.vault);
+        let prepare = move || vault.prepare(&expected);
+        let prepared = self.parts.signers.run(urgency, prepare).await;
+        self.parts.metrics.stage("sign", started.elapsed());
+        prepared.unwrap_or_default()
     }
 
     /// A permit for an order: from the ledger if it can be slashed, else at once.
