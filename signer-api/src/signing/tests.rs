@@ -16,9 +16,13 @@ use wire::proto::refusal::Reason;
 use super::*;
 use crate::{
     admission::Admission,
+    cpu::Urgency,
     testing::{Manner, Peers, eventually, metrics, shown},
     validators::{Known, Validators},
 };
+
+/// Requests that may be under way at once.
+const PLACES: usize = 10_000;
 
 struct Setting {
     peers: Peers,
@@ -37,7 +41,7 @@ impl Setting {
             validators,
             signing,
             registry,
-            admission: Admission::new(10_000, 1),
+            admission: Admission::new(PLACES, 1),
         };
         setting.ready().await;
         setting
@@ -71,7 +75,7 @@ impl Setting {
             order,
             validator,
             deadline: Instant::now() + Duration::from_millis(1_200),
-            place: self.admission.enter().unwrap(),
+            place: self.admission.enter_as(Urgency::Usual, PLACES).unwrap(),
         }
     }
 
