@@ -119,7 +119,7 @@ fn same_root_again(bencher: Bencher, shares: usize) {
         .bench_values(|items| tables.sign_all(items));
 }
 
-#[divan::bench(args = [64])]
+#[divan::bench(args = [1, 8, 32, 128])]
 fn distinct_roots(bencher: Bencher, shares: u8) {
     bencher
         .counter(ItemsCount::new(shares))

@@ -9,9 +9,11 @@
     reason = "blst's scalar arithmetic has no safe interface without Clone and Debug"
 )]
 
+mod additions;
 pub(crate) mod comb;
 pub(crate) mod digits;
 mod field;
+pub(crate) mod joint;
 
 use std::num::NonZeroU64;
 

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     SecretShare, Tables,
-    bls::{SecretScalar, digits::Digits},
+    bls::{SecretScalar, digits::Digits, joint::multiply_each},
 };
 
 /// A share that is loaded for signing: share/scale mod r, and the digits of that for a comb.
@@ -158,25 +158,25 @@ impl Tables {
         for (position, (share, root)) in shares.enumerate() {
             by_root.entry(root).or_default().push((position, share));
         }
-        let mut placed = Vec::new();
+        let (mut placed, mut lone) = (Vec::new(), Vec::new());
         for (root, shares) in by_root {
-            let (positions, shares): (Vec<_>, Vec<_>) = shares.into_iter().unzip();
-            placed.extend(positions.into_iter().zip(self.points(root, &shares)));
-        }
-        placed.sort_unstable_by_key(|(position, _)| *position);
-        placed.into_iter().map(|(_, point)| point).collect()
-    }
-
-    fn points(&self, root: SigningRoot, shares: &[&SigningShare]) -> Vec<[u8; 192]> {
-        match self.comb(root, shares.len()) {
-            None => shares
-                .iter()
-                .map(|share| share.scaled.sign_uncompressed(root.as_bytes()))
-                .collect(),
-            Some(comb) => {
-                let digits: Vec<&Digits> = shares.iter().map(|share| &share.digits).collect();
-                comb.multiply(&digits)
+            match self.comb(root, shares.len()) {
+                None => lone.extend(shares.into_iter().map(|share| (root, share))),
+                Some(comb) => {
+                    let (positions, digits): (Vec<_>, Vec<_>) = shares
+                        .into_iter()
+                        .map(|(at, share)| (at, &share.digits))
+                        .unzip();
+                    placed.extend(positions.into_iter().zip(comb.multiply(&digits)));
+                }
             }
         }
+        let positions = lone.iter().map(|(_, (position, _))| *position);
+        let items = lone
+            .iter()
+            .map(|(root, (_, share))| (root.as_bytes(), &share.digits));
+        placed.extend(positions.zip(multiply_each(&items.collect::<Vec<_>>())));
+        placed.sort_unstable_by_key(|(position, _)| *position);
+        placed.into_iter().map(|(_, point)| point).collect()
     }
 }

@@ -7,10 +7,8 @@
 //! s·H = D_0 − psi(D_1) + psi²(D_2 − psi(D_3)),   D_j = d_j·H = Σ_windows ±entry
 //! ```
 //!
-//! Points are affine, and the additions of all scalars in one step share one inversion
-//! (P. Montgomery, "Speeding the Pollard and elliptic curve methods of factorization", 1987): 5
-//! multiplications and a square each, where Jacobian coordinates take twice that. The formula of
-//! affine addition fails for P ± P and for infinity, which do not occur: each addition says why.
+//! The additions of all scalars in one step share one inversion ([`super::additions`]); each says why
+//! its points are neither equal nor opposite.
 //!
 //! Secrets choose no branch and no address: every selection reads every entry of its row. The
 //! heap that held what depends on secrets is wiped; the stack is not, as `blst`'s is not.
@@ -18,8 +16,9 @@
 use zeroize::Zeroizing;
 
 use super::{
+    additions::{Chord, ChordOrTangent, add_each},
     digits::{Digits, Window},
-    field::{Affine, Fp2, Mask},
+    field::{Affine, Mask},
 };
 
 /// Bits of a digit.
@@ -62,7 +61,7 @@ impl Comb {
                 }
             }
             // Odd multiples below 2^bit, and 2^bit.
-            add_each(&mut sums, &addends, chord);
+            add_each::<Chord>(&mut sums, &addends);
             let mut sums = sums.into_iter();
             for row in rows.iter_mut().filter(|row| row.width > bit) {
                 let length = row.entries.len();
@@ -90,7 +89,7 @@ impl Comb {
         for row in rows {
             row.select_each(scalars, &mut addends);
             // H times a number below 2^offset, and an odd multiple of H·2^offset.
-            add_each(&mut sums, &addends, chord);
+            add_each::<Chord>(&mut sums, &addends);
         }
         // D_0 and D_2 of each scalar, then D_1 and D_3.
         let (sums, odd) = sums.split_at_mut(2 * scalars.len());
@@ -98,13 +97,13 @@ impl Comb {
             *point = point.times_z().negated();
         }
         // d_0 and d_1·|z|: numbers below r/2, the one odd, the other even.
-        add_each(sums, odd, chord);
+        add_each::<Chord>(sums, odd);
         let (sums, high) = sums.split_at_mut(scalars.len());
         for point in high.iter_mut() {
             *point = point.times_z_squared();
         }
         // These may be equal, as they are for the scalar 2; they are opposite only for 0.
-        add_each(sums, high, chord_or_tangent);
+        add_each::<ChordOrTangent>(sums, high);
         sums.iter().map(Affine::serialize).collect()
     }
 }
@@ -125,66 +124,7 @@ impl Row {
     }
 
     fn select(&self, window: &Window) -> Affine {
-        let mut chosen = self.gather(window.index);
-        let opposite = chosen.y.negated();
-        chosen.y.replace_if(Mask::of_bit(window.minus), &opposite);
-        chosen
-    }
-
-    /// The entry at `index`. All are read.
-    #[inline(never)]
-    fn gather(&self, index: u64) -> Affine {
-        let (mut x, mut y) = (Fp2::default(), Fp2::default());
-        for (place, entry) in (0..).zip(&self.entries) {
-            let mask = Mask::equal(place, index);
-            x.unite_if(mask, &entry.x);
-            y.unite_if(mask, &entry.y);
-        }
-        Affine { x, y }
-    }
-}
-
-/// A line's slope, rise/run.
-struct Slope {
-    rise: Fp2,
-    run: Fp2,
-}
-
-/// Through two points that are neither equal nor opposite.
-fn chord(a: &Affine, b: &Affine) -> Slope {
-    Slope {
-        rise: b.y.minus(&a.y),
-        run: b.x.minus(&a.x),
-    }
-}
-
-/// Through two points that are not opposite.
-fn chord_or_tangent(a: &Affine, b: &Affine) -> Slope {
-    let mut slope = chord(a, b);
-    let equal = slope.run.is_zero();
-    let square = a.x.squared();
-    slope
-        .rise
-        .replace_if(equal, &square.plus(&square).plus(&square));
-    slope.run.replace_if(equal, &a.y.plus(&a.y));
-    slope
-}
-
-/// sums[i] += addends[i] for all i, with one inversion.
-fn add_each(sums: &mut [Affine], addends: &[Affine], slope: impl Fn(&Affine, &Affine) -> Slope) {
-    let mut product = Fp2::ONE;
-    let mut products = Zeroizing::new(Vec::with_capacity(sums.len()));
-    for (sum, addend) in sums.iter().zip(addends) {
-        products.push(product);
-        product = product.times(&slope(sum, addend).run);
-    }
-    let mut inverse = product.inverse();
-    for ((sum, addend), product) in sums.iter_mut().zip(addends).zip(&*products).rev() {
-        let Slope { rise, run } = slope(sum, addend);
-        let slope = rise.times(&inverse.times(product));
-        inverse = inverse.times(&run);
-        let x = slope.squared().minus(&sum.x).minus(&addend.x);
-        sum.y = slope.times(&sum.x.minus(&x)).minus(&sum.y);
-        sum.x = x;
+        let chosen = Affine::gather(&self.entries, window.index);
+        chosen.negated_if(Mask::of_bit(window.minus))
     }
 }

@@ -9,7 +9,7 @@
 
 use std::hint::black_box;
 
-use blst::{blst_fp, blst_fp2, blst_p2_affine};
+use blst::{blst_fp, blst_fp2, blst_p2, blst_p2_affine};
 use zeroize::Zeroize;
 
 use super::hash_to_g2;
@@ -167,24 +167,18 @@ impl Zeroize for Affine {
 impl Affine {
     /// H(message)·2^i for all `length` i from 0.
     pub(super) fn doublings_of_hash(message: &[u8; 32], length: usize) -> Vec<Self> {
-        let mut point = hash_to_g2(message);
+        let mut point = Jacobian(hash_to_g2(message));
         let mut points = Vec::with_capacity(length);
         for _ in 0..length {
-            points.push(point);
-            let single = point;
-            // SAFETY: reads one initialised point.
-            unsafe { blst::blst_p2_double(&raw mut point, &raw const single) };
+            points.push(point.0);
+            point.double();
         }
-        let mut affine = vec![blst_p2_affine::default(); length];
-        let consecutive = [points.as_ptr(), std::ptr::null()];
-        // SAFETY: a null pointer after the first point says that the others follow it, of which
-        // there are as many as it is told, as there are places to write.
-        unsafe { blst::blst_p2s_to_affine(affine.as_mut_ptr(), consecutive.as_ptr(), length) };
-        let point = |point: blst_p2_affine| Self {
-            x: Fp2(point.x),
-            y: Fp2(point.y),
-        };
-        affine.into_iter().map(point).collect()
+        normalise_all(&points)
+    }
+
+    /// H(message) for each message.
+    pub(super) fn hashes<'a>(messages: impl Iterator<Item = &'a [u8; 32]>) -> Vec<Self> {
+        normalise_all(&messages.map(hash_to_g2).collect::<Vec<_>>())
     }
 
     /// psi(self): the endomorphism that multiplies by z, which is negative (M. Scott, "A note on
@@ -211,17 +205,114 @@ impl Affine {
         }
     }
 
-    /// 192 bytes, as `blst_p2_affine_serialize` writes them.
-    pub(super) fn serialize(&self) -> [u8; 192] {
-        let point = blst_p2_affine {
+    const fn as_blst(&self) -> blst_p2_affine {
+        blst_p2_affine {
             x: self.x.0,
             y: self.y.0,
-        };
+        }
+    }
+
+    /// −self if the mask is all ones.
+    #[inline]
+    pub(super) fn negated_if(mut self, mask: Mask) -> Self {
+        let opposite = self.y.negated();
+        self.y.replace_if(mask, &opposite);
+        self
+    }
+
+    /// The point at `index`. All are read.
+    #[inline(never)]
+    pub(super) fn gather(points: &[Self], index: u64) -> Self {
+        let mut chosen = Self::default();
+        for (place, point) in (0..).zip(points) {
+            let mask = Mask::equal(place, index);
+            chosen.x.unite_if(mask, &point.x);
+            chosen.y.unite_if(mask, &point.y);
+        }
+        chosen
+    }
+
+    /// 192 bytes, as `blst_p2_affine_serialize` writes them.
+    pub(super) fn serialize(&self) -> [u8; 192] {
+        let point = self.as_blst();
         let mut bytes = [0; 192];
         // SAFETY: reads one initialised point; writes exactly 192 bytes.
         unsafe { blst::blst_p2_affine_serialize(bytes.as_mut_ptr(), &raw const point) };
         bytes
     }
+}
+
+/// A point of G2 in Jacobian coordinates.
+#[derive(Clone, Copy)]
+pub(super) struct Jacobian(blst_p2);
+
+impl Zeroize for Jacobian {
+    fn zeroize(&mut self) {
+        for coordinate in [&mut self.0.x, &mut self.0.y, &mut self.0.z] {
+            for half in &mut coordinate.fp {
+                half.l.zeroize();
+            }
+        }
+    }
+}
+
+impl Jacobian {
+    pub(super) const fn of(point: &Affine) -> Self {
+        Self(blst_p2 {
+            x: point.x.0,
+            y: point.y.0,
+            z: Fp2::ONE.0,
+        })
+    }
+
+    pub(super) fn double(&mut self) {
+        let single = self.0;
+        // SAFETY: reads one initialised point.
+        unsafe { blst::blst_p2_double(&raw mut self.0, &raw const single) };
+    }
+
+    /// For two points that are neither equal nor opposite.
+    pub(super) fn add(&mut self, addend: &Affine) {
+        let (sum, addend) = (self.0, addend.as_blst());
+        // SAFETY: reads two initialised points.
+        unsafe {
+            blst::blst_p2_add_affine(&raw mut self.0, &raw const sum, &raw const addend);
+        }
+    }
+
+    pub(super) fn add_or_double(&mut self, addend: &Affine) {
+        let (sum, addend) = (self.0, addend.as_blst());
+        // SAFETY: reads two initialised points.
+        unsafe {
+            blst::blst_p2_add_or_double_affine(&raw mut self.0, &raw const sum, &raw const addend);
+        }
+    }
+
+    /// 192 bytes, as `blst_p2_serialize` writes them.
+    pub(super) fn serialize(&self) -> [u8; 192] {
+        let mut bytes = [0; 192];
+        // SAFETY: reads one initialised point; writes exactly 192 bytes.
+        unsafe { blst::blst_p2_serialize(bytes.as_mut_ptr(), &raw const self.0) };
+        bytes
+    }
+}
+
+/// With one inversion.
+fn normalise_all(points: &[blst_p2]) -> Vec<Affine> {
+    let mut affine = vec![blst_p2_affine::default(); points.len()];
+    if !points.is_empty() {
+        let consecutive = [points.as_ptr(), std::ptr::null()];
+        // SAFETY: a null pointer after the first point says that the others follow it, of which
+        // there are as many as it is told, as there are places to write.
+        unsafe {
+            blst::blst_p2s_to_affine(affine.as_mut_ptr(), consecutive.as_ptr(), points.len());
+        }
+    }
+    let point = |point: blst_p2_affine| Affine {
+        x: Fp2(point.x),
+        y: Fp2(point.y),
+    };
+    affine.into_iter().map(point).collect()
 }
 
 /// 1/(1 + i)^((p − 1)/3), from `blst`'s e2.c.

@@ -1,11 +1,11 @@
-//! A comb's products against `blst`'s own multiplication, scalar by scalar.
+//! A comb's products, and those of points in step, against `blst`'s own multiplication, scalar by scalar.
 
 use std::num::NonZeroU64;
 
 use bls12_381_plus::Scalar;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-use crate::bls::{SecretScalar, comb::Comb, digits::Digits};
+use crate::bls::{SecretScalar, comb::Comb, digits::Digits, joint::multiply_each};
 
 const MESSAGE: [u8; 32] = [0x5a; 32];
 
@@ -47,8 +47,27 @@ fn of_digits(digits: [u64; 4]) -> Scalar {
     })
 }
 
-#[test]
-fn extreme_scalars_have_their_products() {
+/// Each with a message of its own, in step with so many others.
+fn check_each(in_step: usize, scalars: &[SecretScalar]) {
+    let digits: Vec<Digits> = scalars.iter().map(Digits::of).collect();
+    let messages: Vec<[u8; 32]> = (0..scalars.len()).map(message).collect();
+    let items: Vec<_> = messages.iter().zip(&digits).collect();
+    let products = items.chunks(in_step).flat_map(multiply_each);
+    let products: Vec<[u8; 192]> = products.collect();
+    assert_eq!(products.len(), scalars.len());
+    for (position, (product, scalar)) in products.iter().zip(scalars).enumerate() {
+        let expected = scalar.sign_uncompressed(&message(position));
+        assert_eq!(*product, expected, "{in_step} in step, scalar {position}");
+    }
+}
+
+fn message(number: usize) -> [u8; 32] {
+    let mut message = MESSAGE;
+    message[..8].copy_from_slice(&number.to_be_bytes());
+    message
+}
+
+fn extreme() -> Vec<SecretScalar> {
     let one = Scalar::ONE;
     let mut extreme = vec![one, one.double(), one.double() + one, one.double().double()];
     for power in 1..4 {
@@ -79,10 +98,43 @@ fn extreme_scalars_have_their_products() {
             }
         }
     }
+    // The sums that joint tables hold, and twice these: a prefix of their digits gives H·0 or H·sum.
+    for signs in 0..16_u64 {
+        let signed = (0..4).map(|power| {
+            let radix = radix(power);
+            if signs >> power & 1 == 1 {
+                radix
+            } else {
+                -radix
+            }
+        });
+        let sum: Scalar = signed.sum();
+        extreme.extend([sum, sum.double(), sum.double() + sum]);
+    }
     extreme.retain(|scalar| *scalar != Scalar::ZERO);
-    let extreme: Vec<SecretScalar> = extreme.into_iter().map(secret).collect();
+    extreme.into_iter().map(secret).collect()
+}
+
+#[test]
+fn extreme_scalars_have_their_products() {
+    let extreme = extreme();
     for width in 1..=7 {
         check(width, &extreme);
+    }
+}
+
+#[test]
+fn extreme_scalars_have_their_products_with_points_of_their_own() {
+    let extreme = extreme();
+    check_each(1, &extreme);
+    check_each(extreme.len(), &extreme);
+}
+
+#[test]
+fn any_number_of_points_has_its_products() {
+    let scalars = random(300, 14);
+    for count in [0, 1, 2, 15, 16, 17, 127, 128, 129, 143, 144, 145, 300] {
+        check_each(count.max(1), &scalars[..count]);
     }
 }
 
