@@ -38,7 +38,7 @@ pub(crate) use events::{Events, Teller};
 pub(crate) use health::Health;
 pub(crate) use lane::Ask;
 use line::Line;
-pub(crate) use link::Link;
+pub(crate) use link::{Link, Wanted};
 pub(crate) use misdeeds::Misdeed;
 use ranking::Ranking;
 pub(crate) use standing::Standing;

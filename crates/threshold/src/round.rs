@@ -74,9 +74,9 @@ pub struct Invited {
     pub peer: Peer,
     /// The share index that it claims.
     pub index: ShareIndex,
-    /// Without a promise for longer than this, it is late: others are not kept waiting for it.
+    /// Without a promise for longer than this after it was asked, it is late: others are not kept waiting for it.
     pub promise_within: Duration,
-    /// Without a signature for longer than this, it is late: another is asked as well.
+    /// Without a signature for longer than this after it was asked, it is late: another is asked as well.
     pub sign_within: Duration,
     /// Asked to sign only where the others are too few, or late.
     pub reserve: bool,

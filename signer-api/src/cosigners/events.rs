@@ -11,11 +11,14 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use threshold::round::Event;
+use threshold::round::{Event, Peer};
+use tokio::time::Instant;
 
 #[derive(Default)]
 struct Queue {
     events: VecDeque<Event>,
+    /// To whom what was asked last was sent, and when.
+    sent: Vec<(Peer, Instant)>,
     /// Who waits for the next.
     waits: Option<Waker>,
     /// Nobody will hear any more.
@@ -44,6 +47,16 @@ impl Teller {
         }
     }
 
+    /// What this member is asked from now on waits for its turn.
+    pub(crate) fn asks(&self, peer: Peer) {
+        self.0.lock().sent.retain(|(to, _)| *to != peer);
+    }
+
+    /// It was this member's turn. Nobody is woken.
+    pub(super) fn sends(&self, peer: Peer, now: Instant) {
+        self.0.lock().sent.push((peer, now));
+    }
+
     pub(super) fn is_heard(&self) -> bool {
         !self.0.lock().is_deaf
     }
@@ -61,6 +74,13 @@ impl Events {
     /// The next event, if there is one already.
     pub(crate) fn told(&mut self) -> Option<Event> {
         self.0.lock().events.pop_front()
+    }
+
+    /// When this member was sent what it was asked last; nothing while it waits for its turn.
+    pub(crate) fn sent_at(&self, peer: Peer) -> Option<Instant> {
+        let queue = self.0.lock();
+        let sent = queue.sent.iter().find(|(to, _)| *to == peer);
+        sent.map(|(_, at)| *at)
     }
 
     /// The next event, whenever it comes. Dropped, it leaves the event to the next call.

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use duty::DutyKind;
 use parking_lot::Mutex;
 use threshold::round::{Event, FailureReason, Peer};
 use tokio::{
@@ -30,6 +31,8 @@ use super::{
 };
 use crate::metrics::Metrics;
 
+/// Who answers nothing for longer than this lets nobody wait for a turn.
+const TURN_WITHIN: Duration = Duration::from_millis(300);
 /// How long connecting and shaking hands may take.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a quiet connection is tried, so that a dead one is replaced. That its peer is silent is
@@ -43,6 +46,13 @@ const DROP_MARGIN: Duration = Duration::from_millis(20);
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 const NONSENSE: &str = "answered what cannot be understood";
 const TIMED_OUT: &str = "did not answer in time";
+
+/// What is asked of a cosigner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Promise(DutyKind),
+    Signature(DutyKind),
+}
 
 /// Whether sending is of use.
 #[derive(Default)]
@@ -157,6 +167,15 @@ impl Link {
         self.put(Lane::to_sign(ask.kind), ask);
     }
 
+    /// Whether it has answered lately what it was asked lately: the turn of what waits will come.
+    pub(crate) fn takes_turns(&self, wanted: Wanted, now: Instant) -> bool {
+        let lane = match wanted {
+            Wanted::Promise(kind) => Lane::to_promise(kind),
+            Wanted::Signature(kind) => Lane::to_sign(kind),
+        };
+        self.latency.silent_for(lane.work(), now) <= TURN_WITHIN
+    }
+
     fn put(&self, wanted: Lane, ask: Arc<Ask>) {
         let ticket = Ticket::new(self.peer, ask);
         // There is a queue for each lane; without one, the ticket would answer by itself.
@@ -242,6 +261,9 @@ impl Link {
             return self.fail(batch, FailureReason::Unreachable, "has no connection");
         }
         let began = Instant::now();
+        for ask in &asks {
+            ask.events.sends(self.peer, began);
+        }
         let waited = batch
             .iter()
             .map(|ticket| began - ticket.put_at())

@@ -17,7 +17,7 @@ use wire::batches::Item;
 
 use super::{Outcome, Shared, combiner::Expected};
 use crate::{
-    cosigners::{Ask, Events, Misdeed, Teller},
+    cosigners::{Ask, Events, Misdeed, Teller, Wanted},
     cpu::Urgency,
     metrics::Stage,
     validators::Validator,
@@ -70,6 +70,7 @@ pub(super) async fn conduct(
         clock,
         wake: deadline,
         retry: None,
+        asked: Vec::new(),
         asked_to_sign: None,
     };
     let (mut round, mut effects) = Round::open(terms, Duration::ZERO);
@@ -96,7 +97,13 @@ pub(super) async fn conduct(
             Some(event) => event,
             None => conductor.next(&mut happening).await,
         };
-        effects = round.handle(start.elapsed(), event);
+        let now = start.elapsed();
+        if start + now >= conductor.wake {
+            for (peer, until) in conductor.delays(&happening, now) {
+                round.delayed(peer, until);
+            }
+        }
+        effects = round.handle(now, event);
     }
 }
 
@@ -122,6 +129,8 @@ struct Conductor<'a> {
     clock: Pin<&'a mut Sleep>,
     wake: Instant,
     retry: Option<Instant>,
+    /// What each was asked for last.
+    asked: Vec<(Peer, Wanted)>,
     /// When the first was asked to sign.
     asked_to_sign: Option<Instant>,
 }
@@ -135,6 +144,7 @@ impl Conductor<'_> {
                 not_after,
             } => {
                 let ask = self.ask(ballot.round, Some(ballot), not_after);
+                self.note(&to, Wanted::Promise(ask.kind));
                 let passed_over = self.passed_over(&to);
                 self.each(&to, |link| {
                     if passed_over.contains(&link.peer()) {
@@ -159,6 +169,7 @@ impl Conductor<'_> {
                     }
                 }
                 let ask = self.ask(round, ballot, not_after);
+                self.note(&to, Wanted::Signature(ask.kind));
                 self.each(&to, |link| link.sign(Arc::clone(&ask)));
                 Next::GoOn
             }
@@ -197,6 +208,27 @@ impl Conductor<'_> {
             useful_until: self.deadline,
             events: self.events.clone(),
         })
+    }
+
+    fn note(&mut self, to: &[Peer], wanted: Wanted) {
+        self.asked.retain(|(peer, _)| !to.contains(peer));
+        for peer in to {
+            self.events.asks(*peer);
+            self.asked.push((*peer, wanted));
+        }
+    }
+
+    /// Until when what was asked last was delayed on this side: in a burst it waits for its turn.
+    fn delays(&self, happening: &Events, now: Duration) -> Vec<(Peer, Duration)> {
+        let delay = |(peer, wanted): &(Peer, Wanted)| match happening.sent_at(*peer) {
+            Some(at) => Some((*peer, at.saturating_duration_since(self.start))),
+            None => {
+                let link = self.shared.cosigners.link(*peer)?;
+                let waits = link.takes_turns(*wanted, self.start + now);
+                waits.then_some((*peer, now))
+            }
+        };
+        self.asked.iter().filter_map(delay).collect()
     }
 
     fn item(&mut self, ballot: Option<Ballot>) -> Item {

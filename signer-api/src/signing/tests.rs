@@ -443,6 +443,40 @@ async fn racing_signers_leave_no_duty_unsigned() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_burst_that_waits_for_its_turn_is_signed_by_a_threshold_only() {
+    const BURST: u64 = 450;
+    let setting = Setting::new(2, 3, 4).await;
+    for position in 0..3 {
+        let manner = Manner::SlowToSign(Duration::from_millis(100));
+        setting.peers.behave(position, manner);
+    }
+    let signatures = || {
+        let peers = setting.peers.peers.iter();
+        let each = peers.map(|peer| peer.signatures.load(Ordering::Relaxed));
+        u64::try_from(each.sum::<usize>()).unwrap()
+    };
+    // What is usual is known after the first two.
+    let mut beyond = 0;
+    for burst in 0..6 {
+        let before = signatures();
+        let first = burst * BURST;
+        let tasks = (first..first + BURST).map(|epoch| {
+            let task = Task {
+                deadline: Instant::now() + Duration::from_secs(30),
+                ..setting.task(0, randao(epoch))
+            };
+            setting.signing.sign(task)
+        });
+        assert!(join_all(tasks).await.iter().all(Result::is_ok));
+        if burst >= 2 {
+            beyond += signatures() - before - 2 * BURST;
+        }
+    }
+    // The last batches are sent after longer than what was sent may take: half of each burst.
+    assert!(beyond < BURST, "{beyond} too many");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_burst_is_batched() {
     let setting = Setting::new(2, 3, 4).await;
     let calls = |position: usize| setting.peers.peers[position].calls.load(Ordering::Relaxed);

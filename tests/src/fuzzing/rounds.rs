@@ -37,6 +37,10 @@ pub fn property(data: &[u8]) -> Reached {
             break;
         }
         if let Some(event) = watch.event(&mut choices) {
+            if let Some((peer, until)) = watch.delayed.take() {
+                watch.spares.delayed(peer, until);
+                round.delayed(peer, until);
+            }
             watch.tell(&event);
             let effects = round.handle(watch.now, event);
             watch.effects(&effects);
@@ -122,6 +126,8 @@ struct Watch {
     /// Who was asked to sign, in which round.
     asked: BTreeSet<(Peer, u64)>,
     /// Every partial that anyone ever gave.
+    /// Who waited for its turn until now.
+    delayed: Option<(Peer, Duration)>,
     given: BTreeMap<Peer, Vec<PartialSignature>>,
     /// Who ever said that it will never sign this.
     against: BTreeSet<Peer>,
@@ -147,6 +153,7 @@ impl Watch {
             asked_to_promise: BTreeSet::new(),
             promised: BTreeSet::new(),
             asked: BTreeSet::new(),
+            delayed: None,
             given: BTreeMap::new(),
             against: BTreeSet::new(),
             missing: BTreeSet::new(),
@@ -220,6 +227,10 @@ impl Watch {
                 )
             }
             58..61 => Event::Woken,
+            61 => {
+                self.delayed = Some((peer, self.now));
+                Event::Woken
+            }
             _ => Event::Retry,
         })
     }

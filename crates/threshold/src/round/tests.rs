@@ -324,6 +324,52 @@ fn each_member_is_late_after_a_time_of_its_own_and_replaced_by_another_each_time
 }
 
 #[test]
+fn who_waited_for_its_turn_is_late_from_then_on_for_a_third_of_the_time_at_most() {
+    let third = DEADLINE / 3;
+    for (until, late) in [
+        (0, 20),
+        (15, 35),
+        (third, third + 20),
+        (third + 9, third + 20),
+    ] {
+        for mode in [Mode::Direct, Mode::Promised] {
+            let mut bench = open_inviting(mode, 3, 4, paced(&[900, 900, 20, 900]));
+            // Nobody waits for a turn that is not asked.
+            bench.round.delayed(Peer(3), ms(third));
+            for peer in 0..4 {
+                if mode == Mode::Promised {
+                    bench.promise(0, peer, 0, None);
+                }
+            }
+            assert_eq!(bench.asked_to_sign(), [0, 1, 2]);
+            bench.round.delayed(Peer(2), ms(until));
+            bench.tell(late - 1, Event::Woken);
+            assert!(bench.asked_to_sign().is_empty(), "{until}");
+            bench.tell(late, Event::Woken);
+            assert_eq!(bench.asked_to_sign(), [3], "{until}");
+        }
+    }
+}
+
+#[test]
+fn who_waited_for_its_turn_to_promise_is_replaced_later() {
+    let members = (0..4).map(|peer| Invited {
+        promise_within: ms(20),
+        spare: peer == 3,
+        ..invited(peer)
+    });
+    let mut bench = open_inviting(Mode::Promised, 3, 4, members.collect());
+    bench.asked_to_promise();
+    bench.promise(1, 0, 0, None);
+    bench.promise(1, 1, 0, None);
+    bench.round.delayed(Peer(2), ms(15));
+    bench.tell(34, Event::Woken);
+    assert!(bench.asked_to_promise().is_empty());
+    bench.tell(35, Event::Woken);
+    assert_eq!(bench.asked_to_promise(), [(0, 3)]);
+}
+
+#[test]
 fn who_is_sounded_is_asked_as_well_and_not_counted_on() {
     for mode in [Mode::Direct, Mode::Promised] {
         let mut members = paced(&[50; 5]);

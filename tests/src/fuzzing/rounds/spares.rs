@@ -93,6 +93,16 @@ impl Spares {
         members.find(|member| member.invited.peer == peer && !member.is_out)
     }
 
+    /// What this member was asked last was not sent before. Of the time that there is a third may pass so.
+    pub(super) fn delayed(&mut self, peer: Peer, until: Duration) {
+        let until = until.min(self.terms.deadline / 3);
+        if let Some(member) = self.member(peer)
+            && let Asked::ToPromise(at) | Asked::ToSign(at) = &mut member.asked
+        {
+            *at = until.max(*at);
+        }
+    }
+
     /// What the round is about to be told.
     pub(super) fn tell(&mut self, event: &Event) {
         let present = self.ballot.map(|(round, _)| round);

@@ -1,4 +1,4 @@
-//! What a round does between ballots: wait for another, or listen to what was asked already.
+//! What a round waits for: another ballot, what was asked already, a member's turn.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::{
     Phase, Round,
     member::{Member, Stage},
 };
-use crate::round::Effect;
+use crate::round::{Effect, Peer};
 
 /// After being outbid, wait at least between these two.
 const OUTBID_WAIT_MIN: (Duration, Duration) =
@@ -16,7 +16,24 @@ const FAILURE_WAIT: Duration = Duration::from_millis(50);
 /// Waits grow at most by this power of two.
 const WAIT_DOUBLINGS_MAX: u32 = 2;
 
+/// Nobody's turn is waited for longer than this part of the time that there is: who lets a queue grow
+/// must not keep others from being asked.
+const TURN_PART: u32 = 3;
+
 impl Round {
+    /// What was asked of a member last was sent only `until` then, or waits until then for its turn,
+    /// behind others' that are answered: so long it was not late. To be told before the event at
+    /// whose moment it would be late.
+    pub fn delayed(&mut self, peer: Peer, until: Duration) {
+        let most = self.terms.deadline.checked_div(TURN_PART);
+        let until = until.min(most.unwrap_or_default());
+        if let Some(member) = self.able(peer)
+            && let Stage::PromiseAsked { at } | Stage::SignAsked { at } = &mut member.stage
+        {
+            *at = until.max(*at);
+        }
+    }
+
     /// Gives this ballot up, and sets the moment for the next.
     pub(super) fn wait(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         let doublings = self.attempts.min(WAIT_DOUBLINGS_MAX);
