@@ -24,6 +24,7 @@ mod tests;
     expect(unreachable_pub, reason = "public for the simulation")
 )]
 mod transport;
+mod turns;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -38,13 +39,14 @@ pub(crate) use events::{Events, Teller};
 pub(crate) use health::Health;
 pub(crate) use lane::Ask;
 use line::Line;
-pub(crate) use link::{Link, Wanted};
+pub(crate) use link::Link;
 pub(crate) use misdeeds::Misdeed;
 use ranking::Ranking;
 pub(crate) use standing::Standing;
 use transport::Grpc;
 #[cfg(feature = "test-seams")]
 pub use transport::{Call, SendBy, Transport};
+pub(crate) use turns::Wanted;
 
 /// New connectors and addresses, by the cosigner's name.
 pub(crate) struct Renewal(BTreeMap<String, (String, tls::Connector)>);

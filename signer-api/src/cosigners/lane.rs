@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use duty::DutyKind;
+use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use threshold::{
     Ballot,
@@ -17,7 +18,11 @@ use tokio::{
 };
 use wire::{BATCH_MAX, batches::Item};
 
-use super::{events::Teller, latency::Work, link::Link};
+use super::{
+    events::Teller,
+    latency::{Quiet, Work},
+    link::Link,
+};
 
 /// Items that wait in one lane at most.
 const QUEUE_MAX: usize = 8_192;
@@ -187,6 +192,7 @@ impl Drop for Ticket {
 pub(super) struct LaneQueue {
     tickets: mpsc::Sender<Ticket>,
     depth: Gauge,
+    quiet: Mutex<Quiet>,
 }
 
 /// The far end of a lane.
@@ -200,6 +206,7 @@ pub(super) fn lane(depth: Gauge) -> (LaneQueue, LaneTickets) {
     let near = LaneQueue {
         tickets: sender,
         depth: depth.clone(),
+        quiet: Mutex::default(),
     };
     (
         near,
@@ -211,6 +218,11 @@ pub(super) fn lane(depth: Gauge) -> (LaneQueue, LaneTickets) {
 }
 
 impl LaneQueue {
+    /// How long none of its batches was answered while one was under way.
+    pub(super) const fn quiet(&self) -> &Mutex<Quiet> {
+        &self.quiet
+    }
+
     /// Queues a ticket, or answers it with why not.
     pub(super) fn put(&self, ticket: Ticket) {
         self.depth.inc();

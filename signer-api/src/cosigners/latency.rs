@@ -48,10 +48,39 @@ struct Window {
     samples: VecDeque<(Instant, Duration)>,
     usual: Option<Usual>,
     sounded_at: Option<Instant>,
+    quiet: Quiet,
+}
+
+/// How long nothing was answered while something was asked.
+#[derive(Debug, Default)]
+pub(super) struct Quiet {
     /// Calls that have no answer yet.
     under_way: usize,
     /// When one of them was begun while none was, or another was answered.
-    quiet_since: Option<Instant>,
+    since: Option<Instant>,
+}
+
+impl Quiet {
+    /// A call begins; [`Self::ended`] must follow.
+    pub(super) fn began(&mut self, now: Instant) {
+        self.under_way = self.under_way.saturating_add(1);
+        self.since.get_or_insert(now);
+    }
+
+    pub(super) fn ended(&mut self, now: Instant, how: Ended) {
+        self.under_way = self.under_way.saturating_sub(1);
+        if matches!(how, Ended::Answered(_)) {
+            self.since = Some(now);
+        }
+        if self.under_way == 0 {
+            self.since = None;
+        }
+    }
+
+    pub(super) fn lasts(&self, now: Instant) -> Duration {
+        let lasts = |since| now.saturating_duration_since(since);
+        self.since.map_or(Duration::ZERO, lasts)
+    }
 }
 
 /// How a call ended.
@@ -76,27 +105,15 @@ impl Latency {
 
     /// A call begins; [`Self::ended`] must follow.
     pub(super) fn began(&self, work: Work, now: Instant) {
-        let mut window = self.window(work).lock();
-        window.under_way = window.under_way.saturating_add(1);
-        window.quiet_since.get_or_insert(now);
+        self.window(work).lock().quiet.began(now);
     }
 
     pub(super) fn ended(&self, work: Work, now: Instant, how: Ended) {
         let mut window = self.window(work).lock();
-        window.under_way = window.under_way.saturating_sub(1);
-        let sample = match how {
-            Ended::Answered(took) => {
-                window.quiet_since = Some(now);
-                Some(took)
-            }
-            Ended::TimedOut(took) => Some(took),
-            Ended::Failed => None,
-        };
-        if window.under_way == 0 {
-            window.quiet_since = None;
-        }
-        if let Some(took) = sample {
-            window.add(now, took);
+        window.quiet.ended(now, how);
+        match how {
+            Ended::Answered(took) | Ended::TimedOut(took) => window.add(now, took),
+            Ended::Failed => {}
         }
     }
 
@@ -110,8 +127,7 @@ impl Latency {
 
     /// For how long nothing of this kind was answered while something was asked.
     pub(super) fn silent_for(&self, work: Work, now: Instant) -> Duration {
-        let quiet_since = self.window(work).lock().quiet_since;
-        quiet_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+        self.window(work).lock().quiet.lasts(now)
     }
 
     /// Whether the caller shall ask for this to learn how long it takes: one caller in a while.

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use duty::DutyKind;
 use parking_lot::Mutex;
 use threshold::round::{Event, FailureReason, Peer};
 use tokio::{
@@ -31,8 +30,6 @@ use super::{
 };
 use crate::metrics::Metrics;
 
-/// Who answers nothing for longer than this lets nobody wait for a turn.
-const TURN_WITHIN: Duration = Duration::from_millis(300);
 /// How long connecting and shaking hands may take.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a quiet connection is tried, so that a dead one is replaced. That its peer is silent is
@@ -46,13 +43,6 @@ const DROP_MARGIN: Duration = Duration::from_millis(20);
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 const NONSENSE: &str = "answered what cannot be understood";
 const TIMED_OUT: &str = "did not answer in time";
-
-/// What is asked of a cosigner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
-    Promise(DutyKind),
-    Signature(DutyKind),
-}
 
 /// Whether sending is of use.
 #[derive(Default)]
@@ -167,21 +157,18 @@ impl Link {
         self.put(Lane::to_sign(ask.kind), ask);
     }
 
-    /// Whether it has answered lately what it was asked lately: the turn of what waits will come.
-    pub(crate) fn takes_turns(&self, wanted: Wanted, now: Instant) -> bool {
-        let lane = match wanted {
-            Wanted::Promise(kind) => Lane::to_promise(kind),
-            Wanted::Signature(kind) => Lane::to_sign(kind),
-        };
-        self.latency.silent_for(lane.work(), now) <= TURN_WITHIN
-    }
-
     fn put(&self, wanted: Lane, ask: Arc<Ask>) {
         let ticket = Ticket::new(self.peer, ask);
         // There is a queue for each lane; without one, the ticket would answer by itself.
-        if let Some((_, queue)) = self.lanes.iter().find(|(lane, _)| *lane == wanted) {
+        if let Some(queue) = self.queue(wanted) {
             queue.put(ticket);
         }
+    }
+
+    pub(super) fn queue(&self, wanted: Lane) -> Option<&LaneQueue> {
+        let mut lanes = self.lanes.iter();
+        let (_, queue) = lanes.find(|(lane, _)| *lane == wanted)?;
+        Some(queue)
     }
 
     // Health.
@@ -271,7 +258,7 @@ impl Link {
             .unwrap_or_default();
         let work = lane.work();
         let call = Called { work, began };
-        self.latency.began(work, began);
+        self.began(lane, began);
         let events = if lane.promises() {
             timeout_at(until, self.ask_promises(&asks)).await
         } else {
@@ -287,7 +274,7 @@ impl Link {
             Ok(Err(Unanswered::Status(_))) => Ended::Failed,
             Err(_) => Ended::TimedOut(took),
         };
-        self.latency.ended(work, Instant::now(), ended);
+        self.ended(lane, Instant::now(), ended);
         match events {
             Ok(Ok(events)) => {
                 *self.back_off.lock() = BackOff::default();

@@ -130,6 +130,10 @@ async fn without_enough_cosigners_the_answer_is_500_with_a_reason() {
     for position in 0..2 {
         setting.peers.kill(position);
     }
+    // Their connections break a moment later; what they were asked until then they never answer.
+    while setting.get("/healthcheck", &[]).await.status == 200 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     let answer = setting.sign(&setting.key(), &randao(1), &[]).await;
     answer.check_error(500);
     assert_eq!(answer.json()["reason"], "unreachable");

@@ -23,6 +23,9 @@ use crate::{
     validators::Validator,
 };
 
+/// What waits for its turn is looked at again after this, beyond the time that it has.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
+
 /// What a cosigner is blamed for, for people.
 const BAD_PARTIAL: &str = "gave a partial signature that does not verify";
 
@@ -225,7 +228,7 @@ impl Conductor<'_> {
             None => {
                 let link = self.shared.cosigners.link(*peer)?;
                 let waits = link.takes_turns(*wanted, self.start + now);
-                waits.then_some((*peer, now))
+                waits.then_some((*peer, now.saturating_add(LOOK_AGAIN)))
             }
         };
         self.asked.iter().filter_map(delay).collect()

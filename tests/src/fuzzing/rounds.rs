@@ -125,9 +125,9 @@ struct Watch {
     promised: BTreeSet<(Peer, u64)>,
     /// Who was asked to sign, in which round.
     asked: BTreeSet<(Peer, u64)>,
-    /// Every partial that anyone ever gave.
-    /// Who waited for its turn until now.
+    /// Who waited for its turn, and until when.
     delayed: Option<(Peer, Duration)>,
+    /// Every partial that anyone ever gave.
     given: BTreeMap<Peer, Vec<PartialSignature>>,
     /// Who ever said that it will never sign this.
     against: BTreeSet<Peer>,
@@ -228,7 +228,12 @@ impl Watch {
             }
             58..61 => Event::Woken,
             61 => {
-                self.delayed = Some((peer, self.now));
+                let until = if who & 16 == 0 {
+                    self.now
+                } else {
+                    self.now / 2
+                };
+                self.delayed = Some((peer, until));
                 Event::Woken
             }
             _ => Event::Retry,

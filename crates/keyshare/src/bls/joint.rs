@@ -21,7 +21,8 @@
 //! of the 16 sums ±1 ± z ± z² ± z³ after 0, whose digits are others; equal ones are taken for what they are.
 //!
 //! Secrets choose no branch and no address: every selection reads all eight entries. The heap that
-//! held what depends on secrets is wiped; the stack is not, as `blst`'s is not.
+//! held what depends on secrets is wiped, but for the products, which are signatures; the stack is not, as
+//! `blst`'s is not.
 
 use zeroize::Zeroizing;
 

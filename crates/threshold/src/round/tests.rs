@@ -323,6 +323,22 @@ fn each_member_is_late_after_a_time_of_its_own_and_replaced_by_another_each_time
     }
 }
 
+/// Two of three have signed, and the third may take so long from its turn on.
+fn one_is_awaited(mode: Mode, sign_within: u64) -> Bench {
+    let mut bench = open_inviting(mode, 3, 4, paced(&[sign_within; 4]));
+    // Nobody waits for a turn that is not asked.
+    bench.round.delayed(Peer(3), ms(DEADLINE));
+    for peer in 0..4 {
+        if mode == Mode::Promised {
+            bench.promise(0, peer, 0, None);
+        }
+    }
+    assert_eq!(bench.asked_to_sign(), [0, 1, 2]);
+    bench.sign(1, 0);
+    bench.sign(1, 1);
+    bench
+}
+
 #[test]
 fn who_waited_for_its_turn_is_late_from_then_on_for_a_third_of_the_time_at_most() {
     let third = DEADLINE / 3;
@@ -333,15 +349,7 @@ fn who_waited_for_its_turn_is_late_from_then_on_for_a_third_of_the_time_at_most(
         (third + 9, third + 20),
     ] {
         for mode in [Mode::Direct, Mode::Promised] {
-            let mut bench = open_inviting(mode, 3, 4, paced(&[900, 900, 20, 900]));
-            // Nobody waits for a turn that is not asked.
-            bench.round.delayed(Peer(3), ms(third));
-            for peer in 0..4 {
-                if mode == Mode::Promised {
-                    bench.promise(0, peer, 0, None);
-                }
-            }
-            assert_eq!(bench.asked_to_sign(), [0, 1, 2]);
+            let mut bench = one_is_awaited(mode, 20);
             bench.round.delayed(Peer(2), ms(until));
             bench.tell(late - 1, Event::Woken);
             assert!(bench.asked_to_sign().is_empty(), "{until}");
@@ -349,6 +357,23 @@ fn who_waited_for_its_turn_is_late_from_then_on_for_a_third_of_the_time_at_most(
             assert_eq!(bench.asked_to_sign(), [3], "{until}");
         }
     }
+}
+
+#[test]
+fn no_turn_is_waited_for_where_who_takes_its_place_would_come_too_late() {
+    // One may be late, and then its spare takes as long.
+    let within = DEADLINE * 2 / 5;
+    let mut bench = one_is_awaited(Mode::Direct, within);
+    bench.round.delayed(Peer(2), ms(DEADLINE));
+    bench.tell(DEADLINE - within - 1, Event::Woken);
+    assert!(bench.asked_to_sign().is_empty());
+    bench.tell(DEADLINE - within, Event::Woken);
+    assert_eq!(bench.asked_to_sign(), [3]);
+    // With promises before each, there is no time at all.
+    let mut bench = one_is_awaited(Mode::Promised, within);
+    bench.round.delayed(Peer(2), ms(DEADLINE));
+    bench.tell(within, Event::Woken);
+    assert_eq!(bench.asked_to_sign(), [3]);
 }
 
 #[test]

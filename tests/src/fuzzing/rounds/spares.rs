@@ -25,6 +25,8 @@ enum Asked {
 struct Seen {
     invited: Invited,
     asked: Asked,
+    /// Until when it was not its turn.
+    turn: Duration,
     holds: bool,
     /// It will never sign this, or gave a bad partial: nothing that it says counts any more.
     is_out: bool,
@@ -37,8 +39,8 @@ impl Seen {
 
     fn late_at(&self) -> Option<Duration> {
         match self.asked {
-            Asked::ToPromise(at) => Some(at + self.invited.promise_within),
-            Asked::ToSign(at) => Some(at + self.invited.sign_within),
+            Asked::ToPromise(at) => Some(at.max(self.turn) + self.invited.promise_within),
+            Asked::ToSign(at) => Some(at.max(self.turn) + self.invited.sign_within),
             Asked::Nothing | Asked::Promised | Asked::Out => None,
         }
     }
@@ -71,6 +73,7 @@ impl Spares {
         let members = terms.members.iter().map(|&invited| Seen {
             invited,
             asked: Asked::Nothing,
+            turn: Duration::ZERO,
             holds: false,
             is_out: false,
         });
@@ -93,14 +96,35 @@ impl Spares {
         members.find(|member| member.invited.peer == peer && !member.is_out)
     }
 
-    /// What this member was asked last was not sent before. Of the time that there is a third may pass so.
+    /// What this member was asked last was not sent before.
     pub(super) fn delayed(&mut self, peer: Peer, until: Duration) {
-        let until = until.min(self.terms.deadline / 3);
+        let until = until.min(self.turns_end());
         if let Some(member) = self.member(peer)
-            && let Asked::ToPromise(at) | Asked::ToSign(at) = &mut member.asked
+            && let Asked::ToPromise(_) | Asked::ToSign(_) = member.asked
         {
-            *at = until.max(*at);
+            member.turn = until.max(member.turn);
         }
+    }
+
+    /// A third of the time, if all that can be spared may still be late after it.
+    fn turns_end(&self) -> Duration {
+        let of = |within: fn(&Invited) -> Duration| self.terms.members.iter().map(within).max();
+        let (p, s) = (of(|it| it.promise_within), of(|it| it.sign_within));
+        let (p, s) = (p.unwrap_or_default(), s.unwrap_or_default());
+        let deadline = self.terms.deadline;
+        let most = if self.terms.mode == Mode::Direct {
+            let asked = self.terms.size + 1 - self.terms.threshold;
+            deadline.saturating_sub(s * u32::try_from(asked).unwrap())
+        } else {
+            let began = self.ballot.map_or(Duration::ZERO, |(_, began)| began);
+            let window = (began + SIGN_WINDOW).min(deadline);
+            let in_window = window.saturating_sub(p * 2 + s);
+            let another = deadline.saturating_sub(SIGN_WINDOW + (p + s) * 4);
+            in_window
+                .min(deadline.saturating_sub((p + s) * 2))
+                .max(another)
+        };
+        most.min(deadline / 3)
     }
 
     /// What the round is about to be told.

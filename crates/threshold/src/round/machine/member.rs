@@ -41,6 +41,8 @@ pub(super) struct Member {
     pub(super) spare: bool,
     promise_within: Duration,
     sign_within: Duration,
+    /// Until then what it was asked last waited for its turn.
+    turn: Duration,
     /// What kept it from signing in the ballots before, while it has not answered the present one.
     pub(super) before: Option<FailureReason>,
 }
@@ -59,20 +61,28 @@ impl Member {
             spare: invited.spare,
             promise_within: invited.promise_within,
             sign_within: invited.sign_within,
+            turn: Duration::ZERO,
             before: None,
         }
     }
 
-    /// What it may take to promise and to sign without being late.
-    pub(super) const fn may_take(&self) -> Duration {
-        self.promise_within.saturating_add(self.sign_within)
+    /// What it may take to promise, and to sign, without being late.
+    pub(super) const fn may_take(&self) -> (Duration, Duration) {
+        (self.promise_within, self.sign_within)
+    }
+
+    /// Before this it is not its turn.
+    pub(super) fn await_turn(&mut self, until: Duration) {
+        self.turn = until.max(self.turn);
     }
 
     /// From when on what is being waited for is late.
-    pub(super) const fn late_at(&self) -> Option<Duration> {
+    pub(super) fn late_at(&self) -> Option<Duration> {
         match self.stage {
-            Stage::PromiseAsked { at } => Some(at.saturating_add(self.promise_within)),
-            Stage::SignAsked { at } => Some(at.saturating_add(self.sign_within)),
+            Stage::PromiseAsked { at } => {
+                Some(at.max(self.turn).saturating_add(self.promise_within))
+            }
+            Stage::SignAsked { at } => Some(at.max(self.turn).saturating_add(self.sign_within)),
             Stage::Idle | Stage::Promised { .. } | Stage::Outbid | Stage::Failed(_) => None,
         }
     }

@@ -6,7 +6,7 @@ use super::{
     Phase, Round,
     member::{Member, Stage},
 };
-use crate::round::{Effect, Peer};
+use crate::round::{Effect, Mode, Peer, SIGN_WINDOW};
 
 /// After being outbid, wait at least between these two.
 const OUTBID_WAIT_MIN: (Duration, Duration) =
@@ -25,13 +25,42 @@ impl Round {
     /// behind others' that are answered: so long it was not late. To be told before the event at
     /// whose moment it would be late.
     pub fn delayed(&mut self, peer: Peer, until: Duration) {
-        let most = self.terms.deadline.checked_div(TURN_PART);
-        let until = until.min(most.unwrap_or_default());
+        let until = until.min(self.turns_end());
         if let Some(member) = self.able(peer)
-            && let Stage::PromiseAsked { at } | Stage::SignAsked { at } = &mut member.stage
+            && let Stage::PromiseAsked { .. } | Stage::SignAsked { .. } = member.stage
         {
-            *at = until.max(*at);
+            member.await_turn(until);
         }
+    }
+
+    /// Until when turns are waited for: as many members as can be spared may be late after that, one
+    /// behind the other, and who replaces the last of them is still in time.
+    fn turns_end(&self) -> Duration {
+        let slowest = |within: fn(&Member) -> Duration| {
+            let all = self.members.iter().map(within);
+            all.max().unwrap_or_default()
+        };
+        let to_sign = slowest(|member| member.may_take().1);
+        let deadline = self.terms.deadline;
+        let end = match self.terms.mode {
+            Mode::Direct => {
+                let spare = self.terms.size.saturating_sub(self.terms.threshold);
+                let asked = u32::try_from(spare).unwrap_or(u32::MAX).saturating_add(1);
+                deadline.saturating_sub(to_sign.saturating_mul(asked))
+            }
+            // All spares are asked at once when the first is late: in this ballot's time, or in another's.
+            Mode::Promised => {
+                let to_promise = slowest(|member| member.may_take().0);
+                let promised = to_promise.saturating_mul(2).saturating_add(to_sign);
+                let signed = promised.saturating_add(to_sign);
+                let this = self.window_end().saturating_sub(promised);
+                let another = signed.saturating_mul(2).saturating_add(SIGN_WINDOW);
+                this.min(deadline.saturating_sub(signed))
+                    .max(deadline.saturating_sub(another))
+            }
+        };
+        let part = deadline.checked_div(TURN_PART).unwrap_or_default();
+        end.min(part)
     }
 
     /// Gives this ballot up, and sets the moment for the next.
