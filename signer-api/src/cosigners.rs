@@ -37,7 +37,7 @@ use crate::{config::Config, metrics::Metrics};
 
 pub(crate) use events::{Events, Teller};
 pub(crate) use health::Health;
-pub(crate) use lane::Ask;
+pub(crate) use lane::{Ask, Lane};
 use line::Line;
 pub(crate) use link::Link;
 pub(crate) use misdeeds::Misdeed;
@@ -46,7 +46,6 @@ pub(crate) use standing::Standing;
 use transport::Grpc;
 #[cfg(feature = "test-seams")]
 pub use transport::{Call, SendBy, Transport};
-pub(crate) use turns::Wanted;
 
 /// New connectors and addresses, by the cosigner's name.
 pub(crate) struct Renewal(BTreeMap<String, (String, tls::Connector)>);

@@ -47,9 +47,9 @@ impl Teller {
         }
     }
 
-    /// What this member is asked from now on waits for its turn.
-    pub(crate) fn asks(&self, peer: Peer) {
-        self.0.lock().sent.retain(|(to, _)| *to != peer);
+    /// What these members are asked from now on waits for its turn.
+    pub(crate) fn asks(&self, peers: &[Peer]) {
+        self.0.lock().sent.retain(|(to, _)| !peers.contains(to));
     }
 
     /// It was this member's turn. Nobody is woken.

@@ -61,7 +61,7 @@ impl Ask {
 
 /// Which lane. The names are labels of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lane {
+pub(crate) enum Lane {
     PromiseBlock,
     PromiseAttestation,
     SignBlock,
@@ -109,7 +109,7 @@ impl Lane {
         }
     }
 
-    pub(super) const fn to_promise(kind: DutyKind) -> Self {
+    pub(crate) const fn to_promise(kind: DutyKind) -> Self {
         if matches!(kind, DutyKind::Block) {
             Self::PromiseBlock
         } else {
@@ -118,7 +118,7 @@ impl Lane {
     }
 
     /// What a proposal or a slot's deadline waits for goes apart from what comes in bursts.
-    pub(super) const fn to_sign(kind: DutyKind) -> Self {
+    pub(crate) const fn to_sign(kind: DutyKind) -> Self {
         match kind {
             DutyKind::Block => Self::SignBlock,
             DutyKind::Attestation => Self::SignAttestation,

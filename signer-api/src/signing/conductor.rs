@@ -17,7 +17,7 @@ use wire::batches::Item;
 
 use super::{Outcome, Shared, combiner::Expected};
 use crate::{
-    cosigners::{Ask, Events, Misdeed, Teller, Wanted},
+    cosigners::{Ask, Events, Lane, Misdeed, Teller},
     cpu::Urgency,
     metrics::Stage,
     validators::Validator,
@@ -132,8 +132,8 @@ struct Conductor<'a> {
     clock: Pin<&'a mut Sleep>,
     wake: Instant,
     retry: Option<Instant>,
-    /// What each was asked for last.
-    asked: Vec<(Peer, Wanted)>,
+    /// In which lane each was asked last.
+    asked: Vec<(Peer, Lane)>,
     /// When the first was asked to sign.
     asked_to_sign: Option<Instant>,
 }
@@ -147,7 +147,7 @@ impl Conductor<'_> {
                 not_after,
             } => {
                 let ask = self.ask(ballot.round, Some(ballot), not_after);
-                self.note(&to, Wanted::Promise(ask.kind));
+                self.note(&to, Lane::to_promise(ask.kind));
                 let passed_over = self.passed_over(&to);
                 self.each(&to, |link| {
                     if passed_over.contains(&link.peer()) {
@@ -172,7 +172,7 @@ impl Conductor<'_> {
                     }
                 }
                 let ask = self.ask(round, ballot, not_after);
-                self.note(&to, Wanted::Signature(ask.kind));
+                self.note(&to, Lane::to_sign(ask.kind));
                 self.each(&to, |link| link.sign(Arc::clone(&ask)));
                 Next::GoOn
             }
@@ -213,21 +213,19 @@ impl Conductor<'_> {
         })
     }
 
-    fn note(&mut self, to: &[Peer], wanted: Wanted) {
+    fn note(&mut self, to: &[Peer], lane: Lane) {
+        self.events.asks(to);
         self.asked.retain(|(peer, _)| !to.contains(peer));
-        for peer in to {
-            self.events.asks(*peer);
-            self.asked.push((*peer, wanted));
-        }
+        self.asked.extend(to.iter().map(|peer| (*peer, lane)));
     }
 
     /// Until when what was asked last was delayed on this side: in a burst it waits for its turn.
     fn delays(&self, happening: &Events, now: Duration) -> Vec<(Peer, Duration)> {
-        let delay = |(peer, wanted): &(Peer, Wanted)| match happening.sent_at(*peer) {
+        let delay = |(peer, lane): &(Peer, Lane)| match happening.sent_at(*peer) {
             Some(at) => Some((*peer, at.saturating_duration_since(self.start))),
             None => {
                 let link = self.shared.cosigners.link(*peer)?;
-                let waits = link.takes_turns(*wanted, self.start + now);
+                let waits = link.takes_turns(*lane, self.start + now);
                 waits.then_some((*peer, now.saturating_add(LOOK_AGAIN)))
             }
         };

@@ -79,6 +79,14 @@ impl Setting {
         }
     }
 
+    /// With time for a burst.
+    fn unhurried(&self, key: usize, duty: Duty) -> Task {
+        Task {
+            deadline: Instant::now() + Duration::from_secs(30),
+            ..self.task(key, duty)
+        }
+    }
+
     async fn sign(&self, key: usize, duty: Duty) -> Outcome {
         self.signing.sign(self.task(key, duty)).await
     }
@@ -460,13 +468,8 @@ async fn a_burst_that_waits_for_its_turn_is_signed_by_a_threshold_only() {
     for burst in 0..6 {
         let before = signatures();
         let first = burst * BURST;
-        let tasks = (first..first + BURST).map(|epoch| {
-            let task = Task {
-                deadline: Instant::now() + Duration::from_secs(30),
-                ..setting.task(0, randao(epoch))
-            };
-            setting.signing.sign(task)
-        });
+        let tasks = (first..first + BURST)
+            .map(|epoch| setting.signing.sign(setting.unhurried(0, randao(epoch))));
         assert!(join_all(tasks).await.iter().all(Result::is_ok));
         if burst >= 2 {
             beyond += signatures() - before - 2 * BURST;
@@ -482,14 +485,8 @@ async fn a_burst_is_batched() {
     let calls = |position: usize| setting.peers.peers[position].calls.load(Ordering::Relaxed);
     let before: usize = (0..3).map(calls).sum();
     let burst = (0..400_u64).map(|number| {
-        let task = setting.task(
-            usize::try_from(number % 4).unwrap(),
-            attestation(number + 10, 1),
-        );
-        let task = Task {
-            deadline: Instant::now() + Duration::from_secs(30),
-            ..task
-        };
+        let key = usize::try_from(number % 4).unwrap();
+        let task = setting.unhurried(key, attestation(number + 10, 1));
         setting.signing.sign(task)
     });
     assert!(join_all(burst).await.iter().all(Result::is_ok));

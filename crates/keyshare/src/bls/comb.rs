@@ -17,12 +17,9 @@ use zeroize::Zeroizing;
 
 use super::{
     additions::{Chord, ChordOrTangent, add_each},
-    digits::{Digits, Window},
+    digits::{DIGIT_BITS, Digits, Window},
     field::{Affine, Mask},
 };
-
-/// Bits of a digit.
-const DIGIT_BITS: usize = 64;
 
 /// Scalars that share their inversions, of which one costs what about 10 additions do.
 const GROUP_SCALARS: usize = 64;

@@ -21,6 +21,9 @@ use super::SecretScalar;
 /// |z|.
 pub(super) const RADIX: u64 = 0xd201_0000_0001_0000;
 
+/// Bits of a digit.
+pub(super) const DIGIT_BITS: usize = 64;
+
 /// 1/2 mod r, the least limb first.
 const HALF: [u64; 4] = [
     0x7fff_ffff_8000_0001,

@@ -28,15 +28,12 @@ use zeroize::Zeroizing;
 
 use super::{
     additions::{Chord, ChordOrTangent, Tangent, add_each},
-    digits::Digits,
+    digits::{DIGIT_BITS, Digits},
     field::{Affine, Jacobian, Mask},
 };
 
-/// Bits of a digit.
-const DIGIT_BITS: u32 = 64;
-
 /// In so many additions, the last ones, equal points are thought of.
-const CAREFUL: u32 = 2;
+const CAREFUL: usize = 2;
 
 /// Scalars that share their inversions, of which each of the 130 costs what 3 additions do.
 const GROUP: usize = 128;
@@ -99,7 +96,7 @@ fn multiply(table: &Sums, digits: &Digits) -> [u8; 192] {
     sum.serialize()
 }
 
-fn select_each(tables: &[Sums], digits: &[&Digits], bit: u32, into: &mut [Affine]) {
+fn select_each(tables: &[Sums], digits: &[&Digits], bit: usize, into: &mut [Affine]) {
     for ((place, table), digits) in into.iter_mut().zip(tables).zip(digits) {
         *place = table.select(digits, bit);
     }
@@ -141,7 +138,7 @@ impl Sums {
     }
 
     /// The sum with the signs that the digits have at this bit. All eight are read.
-    fn select(&self, digits: &Digits, bit: u32) -> Affine {
+    fn select(&self, digits: &Digits, bit: usize) -> Affine {
         let [first, others @ ..] = digits.columns().map(|digit| (digit >> bit) & 1);
         let [second, third, fourth] = others.map(|other| other ^ first);
         let chosen = Affine::gather(&self.0, second | (third << 1) | (fourth << 2));

@@ -35,11 +35,8 @@ impl Round {
 
     /// Whether one may be late twice, and be replaced by one that takes as long, before the deadline.
     pub(super) fn has_time_for_spares(&self, now: Duration) -> bool {
-        let slowest = self.members.iter().map(|member| {
-            let (to_promise, to_sign) = member.may_take();
-            to_promise.saturating_add(to_sign)
-        });
-        let needed = slowest.max().unwrap_or_default().saturating_mul(2);
+        let slowest = self.members.iter().map(Member::may_take).max();
+        let needed = slowest.unwrap_or_default().saturating_mul(2);
         needed < self.terms.deadline.saturating_sub(now)
     }
 

@@ -39,8 +39,8 @@ pub(super) struct Member {
     pub(super) reserve: bool,
     pub(super) sounded: bool,
     pub(super) spare: bool,
-    promise_within: Duration,
-    sign_within: Duration,
+    pub(super) promise_within: Duration,
+    pub(super) sign_within: Duration,
     /// Until then what it was asked last waited for its turn.
     turn: Duration,
     /// What kept it from signing in the ballots before, while it has not answered the present one.
@@ -66,9 +66,9 @@ impl Member {
         }
     }
 
-    /// What it may take to promise, and to sign, without being late.
-    pub(super) const fn may_take(&self) -> (Duration, Duration) {
-        (self.promise_within, self.sign_within)
+    /// What it may take to promise and to sign without being late.
+    pub(super) const fn may_take(&self) -> Duration {
+        self.promise_within.saturating_add(self.sign_within)
     }
 
     /// Before this it is not its turn.

@@ -40,7 +40,7 @@ impl Round {
             let all = self.members.iter().map(within);
             all.max().unwrap_or_default()
         };
-        let to_sign = slowest(|member| member.may_take().1);
+        let to_sign = slowest(|member| member.sign_within);
         let deadline = self.terms.deadline;
         let end = match self.terms.mode {
             Mode::Direct => {
@@ -50,7 +50,7 @@ impl Round {
             }
             // All spares are asked at once when the first is late: in this ballot's time, or in another's.
             Mode::Promised => {
-                let to_promise = slowest(|member| member.may_take().0);
+                let to_promise = slowest(|member| member.promise_within);
                 let promised = to_promise.saturating_mul(2).saturating_add(to_sign);
                 let signed = promised.saturating_add(to_sign);
                 let this = self.window_end().saturating_sub(promised);
