@@ -16,6 +16,7 @@ mod generator;
 
 mod chart;
 mod results;
+mod yardstick;
 
 use std::{
     fs,
@@ -136,9 +137,9 @@ struct Plan {
     validators: usize,
     connections: usize,
     repetitions: usize,
-    /// Requests of the part `single`.
+    /// Requests of the part `single`, of each repetition.
     singles: usize,
-    /// How long plain signing is measured, before and after each part.
+    /// How long plain signing is measured each time, between repetitions.
     plain_time: Duration,
     held: usize,
     history: u64,
@@ -211,7 +212,7 @@ impl Plan {
             validators,
             connections,
             repetitions: repetitions.into(),
-            singles: if args.short { 16 } else { 200 },
+            singles: if args.short { 16 } else { 100 },
             plain_time: Duration::from_millis(if args.short { 20 } else { 500 }),
             held: usize::try_from(args.held.unwrap_or(100_000))?,
             history,

@@ -25,6 +25,8 @@ pub(super) const SINGLES: usize = 8;
 
 /// Bursts of one kind.
 pub(super) struct Bursts {
+    /// Signatures per second, of each repetition.
+    pub(super) rates: Vec<f64>,
     /// Signatures per second.
     pub(super) rate: Spread,
     /// Milliseconds until the last answer.
@@ -41,7 +43,12 @@ pub(super) struct Bursts {
 pub(super) struct Singles {
     /// Milliseconds, sorted.
     pub(super) took: Vec<f64>,
+    /// The median of each repetition.
+    pub(super) medians: Vec<f64>,
 }
+
+/// What is done before each repetition, and after the last.
+pub(super) type Between<'a> = &'a mut (dyn FnMut() -> anyhow::Result<()> + Send);
 
 impl Singles {
     pub(super) fn p50(&self) -> f64 {
@@ -63,6 +70,7 @@ pub(super) async fn bursts(
     validators: usize,
     connections: usize,
     repetitions: usize,
+    between: Between<'_>,
 ) -> anyhow::Result<Bursts> {
     let keys: Vec<PublicKey> = cluster.keys.iter().take(validators).copied().collect();
     burst(cluster, kind, &keys, connections).await?;
@@ -71,6 +79,7 @@ pub(super) async fn bursts(
     let pids = cluster.pids();
     let mut cpu = vec![Duration::ZERO; pids.len()];
     for _ in 0..repetitions {
+        between()?;
         let before = cpu_of(&pids)?;
         let burst = burst(cluster, kind, &keys, connections).await?;
         let after = cpu_of(&pids)?;
@@ -82,9 +91,11 @@ pub(super) async fn bursts(
         last.push(ms(burst.elapsed));
         answered.extend(burst.answers.iter().map(|answer| answer.after));
     }
+    between()?;
     let signatures = float(answered.len());
     Ok(Bursts {
-        rate: Spread::of(rates),
+        rate: Spread::of(rates.clone()),
+        rates,
         last: Spread::of(last),
         answered: sorted_ms(answered),
         cpu: cpu.into_iter().map(|time| ms(time) / signatures).collect(),
@@ -113,7 +124,7 @@ async fn burst(
     sent.await.context("the load generator failed")?
 }
 
-/// So many single requests, one after another.
+/// So many single requests in each repetition, one after another.
 ///
 /// # Errors
 /// As [`bursts`].
@@ -121,12 +132,22 @@ pub(super) async fn singles(
     cluster: &mut Cluster,
     kind: Kind,
     requests: usize,
+    repetitions: usize,
+    between: Between<'_>,
 ) -> anyhow::Result<Singles> {
-    let asked = in_turn(cluster, kind, requests);
-    let host = cluster.host;
-    let answers = spawn_blocking(move || one_by_one(host, &asked, &AtomicBool::new(false)));
-    let answers = answers.await.context("the load generator failed")??;
-    Ok(Singles::of(&answers))
+    let (mut all, mut medians) = (Vec::new(), Vec::new());
+    for _ in 0..repetitions {
+        between()?;
+        let asked = in_turn(cluster, kind, requests);
+        let host = cluster.host;
+        let answers = spawn_blocking(move || one_by_one(host, &asked, &AtomicBool::new(false)));
+        let answers = answers.await.context("the load generator failed")??;
+        medians.push(Singles::of(&answers).p50());
+        all.extend(answers);
+    }
+    between()?;
+    let all = Singles::of(&all);
+    Ok(Singles { medians, ..all })
 }
 
 /// Single requests of a few validators, while bursts of the others go on without a pause.
@@ -192,8 +213,10 @@ fn one_by_one(
 
 impl Singles {
     fn of(answers: &[Answer]) -> Self {
+        let took = sorted_ms(answers.iter().map(|answer| answer.after));
         Self {
-            took: sorted_ms(answers.iter().map(|answer| answer.after)),
+            medians: vec![quantile(&took, 500)],
+            took,
         }
     }
 }

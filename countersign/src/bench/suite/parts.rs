@@ -17,8 +17,8 @@ use super::{
     postgres::Installation,
     results::{Curve, Results, Row, Target},
     say, usage,
+    yardstick::Yardstick,
 };
-use crate::bench::plain_signing_rate;
 
 /// The deadline of the signers that are measured: a slow machine is slow, and not wrong.
 const DEADLINE_MS: u64 = 30_000;
@@ -35,21 +35,6 @@ pub(super) struct Suite {
     plan: Plan,
     place: PathBuf,
     results: Results,
-}
-
-/// Plain signing's rate before and after what is compared with it.
-#[derive(Clone, Copy)]
-struct Plain(f64, f64);
-
-impl Plain {
-    fn rate(self) -> f64 {
-        f64::midpoint(self.0, self.1)
-    }
-
-    /// Milliseconds as a multiple of one plain signature.
-    fn times(self, ms: f64) -> f64 {
-        ms * self.rate() / 1000.0
-    }
 }
 
 impl Suite {
@@ -158,30 +143,23 @@ impl Suite {
 
     async fn measured(&self, cluster: &mut Cluster, kind: Kind) -> anyhow::Result<Bursts> {
         let connections = self.plan.connections;
-        self.measured_over(cluster, kind, connections).await
+        let (bursts, _) = self.compared(cluster, kind, connections).await?;
+        Ok(bursts)
     }
 
-    async fn measured_over(
-        &self,
-        cluster: &mut Cluster,
-        kind: Kind,
-        connections: usize,
-    ) -> anyhow::Result<Bursts> {
-        let plan = &self.plan;
-        let (validators, repetitions) = (plan.validators, plan.repetitions);
-        measure::bursts(cluster, kind, validators, connections, repetitions).await
-    }
-
-    /// Bursts between two measurements of what they are compared with.
+    /// Bursts, and between them what they are compared with.
     async fn compared(
         &self,
         cluster: &mut Cluster,
         kind: Kind,
         connections: usize,
-    ) -> anyhow::Result<(Bursts, Plain)> {
-        let before = plain_signing_rate(self.plan.plain_time)?;
-        let bursts = self.measured_over(cluster, kind, connections).await?;
-        let plain = Plain(before, plain_signing_rate(self.plan.plain_time)?);
+    ) -> anyhow::Result<(Bursts, Yardstick)> {
+        let plan = &self.plan;
+        let (validators, repetitions) = (plan.validators, plan.repetitions);
+        let mut plain = Yardstick::new(plan.plain_time);
+        let between = &mut || plain.measure();
+        let bursts =
+            measure::bursts(cluster, kind, validators, connections, repetitions, between).await?;
         Ok((bursts, plain))
     }
 
@@ -197,25 +175,34 @@ impl Suite {
             let (bursts, plain) = self.compared(cluster, kind, connections).await?;
             let what = format!("burst of {}, {what}", self.plan.validators);
             let target = Target::AtLeast(target);
-            self.rate(name, &what, bursts.rate, plain, reference.then_some(target));
+            let target = reference.then_some(target);
+            self.rate(name, &what, &bursts, &plain, target);
             if kind == Kind::SameRoot {
                 self.answers(name, &bursts);
-                self.usage(name, &bursts, plain);
+                self.usage(name, &bursts, &plain);
             }
         }
         if self.plan.connections > CONNECTIONS_FEW {
             let (kind, connections) = (Kind::SameRoot, CONNECTIONS_FEW);
             let (bursts, plain) = self.compared(cluster, kind, connections).await?;
             let what = format!("  same root, over {connections} connections");
-            self.rate(name, &what, bursts.rate, plain, None);
+            self.rate(name, &what, &bursts, &plain, None);
         }
         Ok(())
     }
 
-    fn rate(&mut self, name: &str, what: &str, rate: Spread, plain: Plain, target: Option<Target>) {
-        let all_cores = float(self.results.machine.cores) * plain.rate();
-        let row = Row::new(name, what, rate, "signatures/s")
-            .with_ratio(rate.median / all_cores, OF_CORES)
+    fn rate(
+        &mut self,
+        name: &str,
+        what: &str,
+        bursts: &Bursts,
+        plain: &Yardstick,
+        target: Option<Target>,
+    ) {
+        let cores = float(self.results.machine.cores);
+        let ratio = plain.compared(&bursts.rates, |rate, plain| rate / (cores * plain));
+        let row = Row::new(name, what, bursts.rate, "signatures/s")
+            .with_ratio(ratio, OF_CORES)
             .against(target);
         self.push(row, plain);
     }
@@ -242,7 +229,7 @@ impl Suite {
     }
 
     /// What one signature of a burst of one root cost each process.
-    fn usage(&mut self, name: &str, bursts: &Bursts, plain: Plain) {
+    fn usage(&mut self, name: &str, bursts: &Bursts, plain: &Yardstick) {
         let Some((signer, cosigners)) = bursts.cpu.split_last() else {
             return;
         };
@@ -258,8 +245,10 @@ impl Suite {
             ("  CPU per signature: this load", vec![bursts.own_cpu], None),
         ] {
             let cpu = Spread::of(cpu);
+            // It was counted over all repetitions.
+            let each = vec![cpu.median; bursts.rates.len()];
             let row = Row::new(name, what, cpu, "ms")
-                .with_ratio(plain.times(cpu.median), OF_PLAIN)
+                .with_ratio(plain.times(&each), OF_PLAIN)
                 .against(target);
             self.push(row, plain);
         }
@@ -270,10 +259,11 @@ impl Suite {
             (Kind::SameRoot, "one attestation at a time"),
             (Kind::Blocks, "one block at a time"),
         ] {
-            let before = plain_signing_rate(self.plan.plain_time)?;
-            let singles = measure::singles(cluster, kind, self.plan.singles).await?;
-            let plain = Plain(before, plain_signing_rate(self.plan.plain_time)?);
-            self.singles(name, what, &singles, plain);
+            let mut plain = Yardstick::new(self.plan.plain_time);
+            let (each, times) = (self.plan.singles, self.plan.repetitions);
+            let between = &mut || plain.measure();
+            let singles = measure::singles(cluster, kind, each, times, between).await?;
+            self.singles(name, what, &singles, &plain);
         }
         Ok(())
     }
@@ -282,19 +272,20 @@ impl Suite {
         let plan = &self.plan;
         let (validators, connections) = (plan.validators, plan.connections);
         let times = plan.repetitions.saturating_mul(2);
-        let before = plain_signing_rate(self.plan.plain_time)?;
+        let mut plain = Yardstick::new(plan.plain_time);
+        plain.measure()?;
         let beside = measure::singles_beside_bursts;
         let singles = beside(cluster, Kind::Blocks, validators, connections, times).await?;
-        let plain = Plain(before, plain_signing_rate(self.plan.plain_time)?);
-        self.singles(name, "one block at a time, beside bursts", &singles, plain);
+        plain.measure()?;
+        self.singles(name, "one block at a time, beside bursts", &singles, &plain);
         Ok(())
     }
 
-    fn singles(&mut self, name: &str, what: &str, singles: &Singles, plain: Plain) {
+    fn singles(&mut self, name: &str, what: &str, singles: &Singles, plain: &Yardstick) {
         let reference = self.has_targets(name);
         let (p50, p99) = (singles.p50(), singles.p99());
         let row = Row::new(name, &format!("{what}: p50"), Spread::of(vec![p50]), "ms")
-            .with_ratio(plain.times(p50), OF_PLAIN)
+            .with_ratio(plain.times(&singles.medians), OF_PLAIN)
             .against(reference.then_some(Target::AtMost(6.5)));
         self.push(row, plain);
         let row = Row::new(name, &format!("{what}: p99"), Spread::of(vec![p99]), "ms")
@@ -310,7 +301,9 @@ impl Suite {
         let mut points = Vec::new();
         for size in sizes {
             let (connections, times) = (self.plan.connections, self.plan.repetitions);
-            let bursts = measure::bursts(cluster, Kind::SameRoot, size, connections, times).await?;
+            let between = &mut || Ok(());
+            let kind = Kind::SameRoot;
+            let bursts = measure::bursts(cluster, kind, size, connections, times, between).await?;
             let what = format!("all at once: {size}");
             self.show(Row::new(name, &what, bursts.rate, "signatures/s"));
             points.push((float(size), bursts.rate.median));
@@ -407,19 +400,13 @@ impl Suite {
     ) -> anyhow::Result<()> {
         let (kind, connections) = (Kind::SameRoot, self.plan.connections);
         let (bursts, plain) = self.compared(cluster, kind, connections).await?;
-        self.rate(
-            name,
-            &format!("same root, {fault}"),
-            bursts.rate,
-            plain,
-            None,
-        );
+        self.rate(name, &format!("same root, {fault}"), &bursts, &plain, None);
         self.show(Row::new(name, "  last answer", bursts.last, "ms"));
         Ok(())
     }
 
-    fn push(&mut self, mut row: Row, plain: Plain) {
-        row.plain = Some((plain.0, plain.1));
+    fn push(&mut self, mut row: Row, plain: &Yardstick) {
+        row.plain = plain.range();
         self.show(row);
     }
 

@@ -47,10 +47,10 @@ pub(super) struct Row {
     /// Over the repetitions.
     pub(super) measured: Spread,
     pub(super) unit: &'static str,
-    /// Plain signatures per second and core, in the same run, before and after.
+    /// Plain signatures per second and core, in the same run, between the repetitions: least and most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) plain: Option<(f64, f64)>,
-    /// The median, as a multiple of something.
+    /// As a multiple of something; of plain signing, the median of each repetition's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ratio: Option<Ratio>,
     /// What it must be: the ratio if there is one, else the median.
