@@ -8,7 +8,9 @@ It exits with 1 if anything is not as expected: a rule that is unsafe or stuck, 
 
 Messages are delayed, reordered or lost, and coordinators stop anywhere: whatever is under way may arrive now, later or
 never. A coordinator is written <root><round>: "a0 b0 a1" is two callers with different messages and a retry of the
-first. A ballot is (round, root), so coordinators with the same root in the same round share it.
+first. A ballot is (round, root), so coordinators with the same root in the same round share it. "a*" leads: before
+anything happened to this duty, every cosigner promised it whatever nobody else has been promised. It signs at once, and
+its messages have no lifetime; so have the promises that it was given, but for a restart.
 
 SAFE  S1 in its strongest reading: of all partials ever given out, delivered or not, no two roots ever have t; the f
       byzantine cosigners count for every root.
@@ -26,12 +28,14 @@ from collections import namedtuple
 
 # What a cosigner holds: the ballot promised; the root in its ledger; the root that passed the fence and whose commit is
 # under way; what it gave partials for, as far as its ledger does not say so; and, after a restart, how many more
-# lifetimes of a ballot it is quiet, and who began before the present one. Then, per coordinator: `asked`, whether the
-# promise request is on its way ("?"), the reply said what the ledger holds (a root or "-"), or it is over ("."); and
-# `sign`, whether the sign request is on its way ("!").
-Seat = namedtuple("Seat", "promised signed queued given quiet asked sign")
+# lifetimes of a ballot it is quiet, and who began before the present one; and whether it is led. Then, per coordinator:
+# `asked`, whether the promise request is on its way ("?"), the reply said what the ledger holds (a root or "-"), or it is
+# over ("."); and `sign`, whether the sign request is on its way ("!").
+Seat = namedtuple("Seat", "promised signed queued given quiet led asked sign")
 
 NOBODY = (0, "")
+# The round of who leads, below all others.
+LEADS = 0
 FREE = "-"
 AWAKE = (0, ())
 IDLE, PROMISE, SIGN, DEAD = "ipsd"
@@ -39,8 +43,8 @@ IDLE, PROMISE, SIGN, DEAD = "ipsd"
 # How the protocol may differ from the documented one. `restarts` and `evicts` say how often.
 Rules = namedtuple(
     "Rules",
-    "restarts fence any_ballot promises_wait quiet_lives evicts lying early forgets",
-    defaults=(0, True, False, True, 2, 0, False, False, False),
+    "restarts fence any_ballot promises_wait quiet_lives evicts lying early forgets rejoins mixes passes_promises shares",
+    defaults=(0, True, False, True, 2, 0, False, False, False, False, False, False, False),
 )
 
 
@@ -56,8 +60,8 @@ def with_mark(marks, k, mark):
 class Cosigner:
     """What one honest cosigner does. `phases` has the phase of each coordinator."""
 
-    def __init__(self, ballots, rules):
-        self.ballots, self.rules = ballots, rules
+    def __init__(self, ballots, leads, rules):
+        self.ballots, self.leads, self.rules = ballots, leads, rules
 
     def steps(self, seat, phases):
         """Every seat that a message, or a commit's outcome, may make of it."""
@@ -68,10 +72,11 @@ class Cosigner:
             if seat.asked[k] == "?" and not waits and ballot >= seat.promised:
                 reply = seat.signed if phase == PROMISE else "."
                 yield seat._replace(promised=ballot, asked=with_mark(seat.asked, k, reply))
-            may = self.passes(seat, ballot) and not seat.queued and seat.quiet == AWAKE and seat.signed in (FREE, root)
+            may = self.passes(seat, k) and not seat.queued and seat.quiet == AWAKE and seat.signed in (FREE, root)
             if seat.sign[k] == "!" and may:
                 given = self.gives(seat, root) if rules.early else seat.given
-                yield seat._replace(queued=root, given=given, sign=with_mark(seat.sign, k, "."))
+                held = max(seat.promised, ballot)
+                yield seat._replace(promised=held, queued=root, given=given, sign=with_mark(seat.sign, k, "."))
         if seat.queued:
             # It is committed, whether anybody hears of it or not, or it fails.
             yield seat._replace(signed=seat.queued, queued="", given=self.gives(seat, seat.queued))
@@ -83,18 +88,22 @@ class Cosigner:
         remembers = self.rules.early or self.rules.forgets
         return "".join(sorted(set(seat.given) | {root})) if remembers else ""
 
-    def passes(self, seat, ballot):
+    def passes(self, seat, k):
         """Step 3: exactly this ballot is held."""
+        ballot = self.ballots[k]
         if not self.rules.fence:
             return True
         if self.rules.any_ballot:
             return seat.promised[1] == ballot[1]
+        # Who leads needs no promise where no other was given.
+        if seat.led and (self.leads[k] or self.rules.mixes):
+            return seat.promised in (NOBODY, ballot) or self.rules.passes_promises
         return seat.promised == ballot
 
     def restarts(self, seat, phases):
         """Promises are forgotten. A commit that was under way is in the ledger, or is not."""
-        quiet = (self.rules.quiet_lives, begun(phases)) if self.rules.quiet_lives else AWAKE
-        fresh = seat._replace(promised=NOBODY, queued="", quiet=quiet)
+        quiet = (self.rules.quiet_lives, self.begun(phases)) if self.rules.quiet_lives else AWAKE
+        fresh = seat._replace(promised=NOBODY, queued="", quiet=quiet, led=seat.led and self.rules.rejoins)
         yield fresh
         if seat.queued and seat.signed == FREE:
             yield fresh._replace(signed=seat.queued)
@@ -102,8 +111,10 @@ class Cosigner:
             yield fresh._replace(signed=FREE)
 
 
-def begun(phases):
-    return tuple(k for k, phase in enumerate(phases) if phase in (PROMISE, SIGN))
+    def begun(self, phases):
+        """Whose ballots end with their lifetime: not whose it is to lead."""
+        began = (k for k, phase in enumerate(phases) if phase in (PROMISE, SIGN))
+        return tuple(k for k in began if not self.leads[k])
 
 
 class Search:
@@ -113,13 +124,15 @@ class Search:
 
     def __init__(self, n, t, f, coordinators, rules):
         self.t, self.f, self.rules, self.honest = t, f, rules, n - f
-        self.ballots = [(int(name[1:]) + 1, name[0]) for name in coordinators]
+        self.leads = [name[1:] == "*" for name in coordinators]
+        lowest = 1 if rules.shares else LEADS
+        self.ballots = [(lowest if name[1:] == "*" else int(name[1:]) + 1, name[0]) for name in coordinators]
         # Coordinators with one ballot are interchangeable too: the first idle one begins.
         self.twin = [
-            max((k for k in range(at) if self.ballots[k] == ballot), default=None)
+            max((k for k in range(at) if self.ballots[k] == ballot and self.leads[k] == self.leads[at]), default=None)
             for at, ballot in enumerate(self.ballots)
         ]
-        self.cosigner = Cosigner(self.ballots, rules)
+        self.cosigner = Cosigner(self.ballots, self.leads, rules)
         self.numbers, self.seats, self.known = {}, [], {}
 
     def number(self, seat):
@@ -157,7 +170,7 @@ class Search:
 
     def wakes(self, seat, phases):
         lives = seat.quiet[0] - 1
-        yield seat._replace(quiet=(lives, begun(phases)) if lives else AWAKE)
+        yield seat._replace(quiet=(lives, self.cosigner.begun(phases)) if lives else AWAKE)
 
     def evicted(self, seat, _):
         yield seat._replace(promised=NOBODY)
@@ -168,7 +181,8 @@ class Search:
     def may_sign(self, numbers, k):
         """Step 2: a threshold said "nothing" or "that same root". A liar always says "nothing"."""
         good = (FREE, self.ballots[k][1])
-        replies = sum(self.seats[number].asked[k] in good for number in numbers)
+        seats = [self.seats[number] for number in numbers]
+        replies = sum(seat.asked[k] in good or self.rules.mixes and seat.led for seat in seats)
         return replies + (self.f if self.rules.lying else 0) >= self.t
 
     def after(self, state):
@@ -176,7 +190,8 @@ class Search:
         numbers, phases, restarts, evicts = state
         for k, phase in enumerate(phases):
             if phase == IDLE and (self.twin[k] is None or phases[self.twin[k]] != IDLE):
-                yield self.every("is_asked", numbers, k), with_mark(phases, k, PROMISE), restarts, evicts
+                what, then = ("is_chosen", SIGN) if self.leads[k] else ("is_asked", PROMISE)
+                yield self.every(what, numbers, k), with_mark(phases, k, then), restarts, evicts
             elif phase == PROMISE and self.may_sign(numbers, k):
                 yield self.every("is_chosen", numbers, k), with_mark(phases, k, SIGN), restarts, evicts
         for at, number in enumerate(numbers):
@@ -207,7 +222,8 @@ class Search:
 
     def run(self, until):
         """The number of states, and the first unsafe and the first stuck votes. Ends early at what `until` names."""
-        seat = Seat(NOBODY, FREE, "", "", AWAKE, "." * len(self.ballots), "." * len(self.ballots))
+        led = self.rules.mixes or any(self.leads)
+        seat = Seat(NOBODY, FREE, "", "", AWAKE, led, "." * len(self.ballots), "." * len(self.ballots))
         start = (self.number(seat),) * self.honest, IDLE * len(self.ballots), self.rules.restarts, self.rules.evicts
         seen, level, bad, stuck = {start}, [start], None, None
         while level and not (bad and "unsafe" in until or stuck and "stuck" in until):
@@ -258,6 +274,23 @@ SOUND = [
     Case((3, 2, 0), "a0 b0", Rules(restarts=2), "full"),
     Case((4, 3, 0), "a0 b0", Rules(restarts=2), "full"),
     Case((5, 4, 0), "a0 b0", RESTART, "full"),
+    # Who leads asks for no promise; when that fails it asks as everybody does.
+    Case((3, 2, 0), "a* b0", PLAIN, "quick"),
+    Case((3, 2, 0), "a* b0 a1", PLAIN, "quick"),
+    Case((4, 3, 0), "a* b0", PLAIN, "quick"),
+    Case((4, 3, 0), "a* a0 b0", PLAIN, "quick"),
+    Case((4, 3, 0), "b* b0 a0", PLAIN, "quick"),
+    Case((4, 3, 1), "a* b0 a1", PLAIN, "quick"),
+    Case((4, 3, 0), "a* b0 a1", PLAIN, "full"),
+    Case((4, 3, 0), "a* b0 b1", PLAIN, "full"),
+    Case((4, 3, 0), "a* b0 c0", PLAIN, "full"),
+    Case((5, 4, 0), "a* b0", PLAIN, "quick"),
+    Case((7, 5, 0), "a* b0", PLAIN, "full"),
+    Case((3, 2, 0), "a* b0", RESTART, "quick"),
+    Case((3, 2, 0), "a* b0 a1", RESTART, "full"),
+    Case((4, 3, 0), "a* b0", RESTART, "quick"),
+    Case((4, 3, 0), "a* b0", Rules(restarts=2), "full"),
+    Case((4, 3, 1), "a* a0", LYING, "quick"),
     # A liar that promises and withholds costs nothing while callers agree.
     Case((4, 3, 1), "a0 a0", LYING, "quick"),
     Case((4, 3, 1), "a0 a0 a1", LYING, "full"),
@@ -281,6 +314,11 @@ STUCK = [
     Case((4, 3, 0), "a0 b0", Rules(restarts=1, quiet_lives=0), "quick", "promises forgotten, no quiet time"),
     Case((4, 3, 0), "a0 b0", Rules(restarts=1, quiet_lives=1), "quick", "quiet for one ballot's lifetime"),
     Case((4, 3, 0), "a0 b0", Rules(evicts=1), "quick", "a promise is evicted"),
+    Case((4, 3, 0), "a* b0", Rules(passes_promises=True), "quick", "who leads passes others' promises"),
+    Case((4, 3, 0), "a* b*", PLAIN, "quick", "who leads signs two messages"),
+    Case((4, 3, 0), "b* b0 a0", Rules(shares=True), "quick", "who leads shares a ballot with promises"),
+    Case((4, 3, 0), "a* b0", Rules(restarts=2, rejoins=True), "quick", "led again after a restart, as before it"),
+    Case((4, 3, 0), "a0 b0", Rules(restarts=1, mixes=True), "quick", "who leads counts fresh promises, too"),
 ]
 UNSAFE = [
     Case((3, 2, 0), "a0 b0", Rules(early=True), "quick", "a partial leaves before its commit"),

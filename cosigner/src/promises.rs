@@ -10,6 +10,7 @@
 //! - a held ballot is a floor. It goes when the ratchet has retired the duty, or when the clock
 //!   has and nobody could still act on it; when the table is full, new promises are refused;
 //! - nothing is promised in the first [`START_PAUSE`]: what a restart forgot is void by then;
+//! - who leads needs no promise for a duty above its horizon of which nobody else holds one;
 //! - a ballot beyond [`ROUND_FAR`] is one that no honest caller began. It is held like any other,
 //!   but void after [`START_PAUSE`], so that the last number there is does not hold a duty for ever.
 //!
@@ -17,6 +18,7 @@
 //! kept by `tests::no_interleaving_leaves_a_duty_stuck`.
 
 mod book;
+mod leading;
 
 use std::{
     collections::BTreeMap,
@@ -24,9 +26,11 @@ use std::{
 };
 
 use duty::{Claim, Epoch, PublicKey, Slot};
-use threshold::Ballot;
+use threshold::{Ballot, round::Horizon};
 
 pub use book::{Fence, PromiseBook};
+use leading::Leader;
+pub use leading::SILENCE_MAX;
 
 /// How long after a promise a cosigner signs under it.
 pub const SIGN_WITHIN: Duration = Duration::from_secs(1);
@@ -119,10 +123,12 @@ pub enum SignAnswer {
     Begun,
     /// This higher ballot is held.
     Outbid(Ballot),
-    /// No promise to this ballot is held.
+    /// No promise to this ballot is held; or, for who leads, another one.
     NotPromised,
     /// The promise is older than [`SIGN_WITHIN`].
     TooLate,
+    /// The caller does not lead, or not in duties as low as this one.
+    NotLed,
 }
 
 /// The promises of one cosigner.
@@ -131,6 +137,9 @@ pub struct Promises {
     started: Instant,
     promises_max: usize,
     floors: BTreeMap<DutyId, Floor>,
+    /// How high the duties go that were ever held here.
+    reach: Horizon,
+    leader: Option<Leader>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -139,6 +148,8 @@ struct Floor {
     promised_at: Instant,
     /// Sign requests whose outcome in the ledger is not known yet.
     under_way: usize,
+    /// It was not promised: who leads signs under it. Every promise is higher.
+    led: bool,
     /// The ratchet has passed this duty, so the floor goes when nothing is under way.
     retired: bool,
 }
@@ -160,6 +171,11 @@ impl Promises {
             started,
             promises_max,
             floors: BTreeMap::new(),
+            reach: Horizon {
+                target: Epoch(0),
+                slot: Slot(0),
+            },
+            leader: None,
         }
     }
 
@@ -172,24 +188,34 @@ impl Promises {
             if floor.under_way > 0 {
                 return PromiseAnswer::Fenced;
             }
-            if ballot < floor.ballot && !floor.is_void(now) {
+            if ballot < floor.ballot && !floor.led && !floor.is_void(now) {
                 return PromiseAnswer::Outbid(floor.ballot);
             }
             floor.ballot = ballot;
             floor.promised_at = now;
+            floor.led = false;
             return PromiseAnswer::Held;
         }
-        if self.floors.len() >= self.promises_max {
-            return PromiseAnswer::Full;
+        match self.hold(duty, ballot, now) {
+            Some(_) => PromiseAnswer::Held,
+            None => PromiseAnswer::Full,
         }
+    }
+
+    /// Holds a duty of which nothing is held; `None` if there is no room.
+    fn hold(&mut self, duty: DutyId, ballot: Ballot, now: Instant) -> Option<&mut Floor> {
+        if self.floors.len() >= self.promises_max {
+            return None;
+        }
+        self.reach = self.reach.with(&duty.claim());
         let floor = Floor {
             ballot,
             promised_at: now,
             under_way: 0,
+            led: false,
             retired: false,
         };
-        self.floors.insert(duty, floor);
-        PromiseAnswer::Held
+        Some(self.floors.entry(duty).or_insert(floor))
     }
 
     /// Lets a duty be signed under exactly the ballot that is held.
@@ -197,6 +223,9 @@ impl Promises {
         let Some(floor) = self.floors.get_mut(&duty) else {
             return SignAnswer::NotPromised;
         };
+        if floor.led {
+            return SignAnswer::NotPromised;
+        }
         if ballot < floor.ballot {
             return SignAnswer::Outbid(floor.ballot);
         }
@@ -246,11 +275,17 @@ impl Promises {
         is_past: impl Fn(&DutyId) -> bool,
     ) {
         let settled_after = settled_after.max(START_PAUSE);
+        let mut forgotten = Horizon::default();
         self.floors.retain(|duty, floor| {
-            floor.under_way > 0
+            let stays = floor.under_way > 0
                 || now.saturating_duration_since(floor.promised_at) < settled_after
-                || !is_past(duty)
+                || !is_past(duty);
+            if !stays {
+                forgotten = forgotten.with(&duty.claim());
+            }
+            stays
         });
+        self.touched(forgotten);
     }
 
     /// Whether the start pause is not over.

@@ -6,6 +6,7 @@
 mod administration;
 mod calls;
 mod history;
+mod leading;
 mod orders;
 mod peers;
 mod promising;
@@ -98,6 +99,8 @@ pub struct Service {
     /// The process will end: nothing new is begun.
     stopping: AtomicBool,
     promises: Arc<PromiseBook>,
+    /// When this process started: no other one did at that nanosecond.
+    process: u64,
     peers: Peers,
     /// Room for one history on its way in or out.
     histories: Arc<Semaphore>,
@@ -113,6 +116,7 @@ impl Service {
             allow_deposits: parts.allow_deposits.into(),
             stopping: false.into(),
             promises: Arc::new(PromiseBook::new(promises)),
+            process: u64::try_from((parts.time)().as_nanos().max(1)).unwrap_or(u64::MAX),
             peers: Peers::default(),
             histories: Arc::new(Semaphore::new(1)),
             parts,
@@ -141,6 +145,7 @@ impl Service {
     /// From now on it promises nothing and says that it is not ready; what it has promised, it signs.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
+        self.promises.end_lead(None);
     }
 
     fn is_stopping(&self) -> bool {

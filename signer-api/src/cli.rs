@@ -311,7 +311,12 @@ pub(crate) fn build(
         .map_err(|error| ConfigError::new(format!("no thread can be started: {error}")))?;
     let cosigners = Arc::new(Cosigners::open(config, &metrics)?);
     let validators = Validators::discover(Arc::clone(&cosigners), committee, Arc::clone(&metrics));
-    let signing = Signing::new(Arc::clone(&cosigners), cpu.clone(), Arc::clone(&metrics));
+    let signing = Signing::new(
+        Arc::clone(&cosigners),
+        cpu.clone(),
+        Arc::clone(&metrics),
+        config.lead,
+    );
     Ok(Arc::new(App {
         network,
         live: ArcSwap::from_pointee(Live::of(config)),

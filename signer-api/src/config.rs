@@ -58,6 +58,10 @@ pub struct Config {
     /// How long requests under way may take after the port was closed, in milliseconds.
     #[serde(default = "default_drain_ms")]
     pub drain_ms: u64,
+    /// Lead the cosigners: slashable duties take one round trip to them instead of two, unless another
+    /// signer-api leads, or contends for the duty.
+    #[serde(default = "default_lead")]
+    pub lead: bool,
     /// How log lines are written.
     #[serde(default)]
     pub log_format: LogFormat,
@@ -134,6 +138,10 @@ const fn default_connections_per_address_max() -> usize {
 
 const fn default_keep_alive_ms() -> u64 {
     3_600_000
+}
+
+const fn default_lead() -> bool {
+    true
 }
 
 const fn default_drain_ms() -> u64 {

@@ -46,6 +46,8 @@ pub(crate) use standing::Standing;
 use transport::Grpc;
 #[cfg(feature = "test-seams")]
 pub use transport::{Call, SendBy, Transport};
+#[cfg(all(test, not(feature = "test-seams")))]
+pub(crate) use transport::{Call, Transport};
 
 /// New connectors and addresses, by the cosigner's name.
 pub(crate) struct Renewal(BTreeMap<String, (String, tls::Connector)>);

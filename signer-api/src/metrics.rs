@@ -114,6 +114,7 @@ pub(crate) struct Metrics {
     dissents: Family<ReasonLabels, Counter>,
     up: Family<CosignerLabels, Gauge>,
     asked: Family<CosignerLabels, Gauge>,
+    led: Gauge,
     tolerated_faults: Gauge,
     tolerated_absences: Gauge,
 }
@@ -179,6 +180,7 @@ impl Metrics {
             dissents: Family::default(),
             up: Family::default(),
             asked: Family::default(),
+            led: Gauge::default(),
             tolerated_faults: Gauge::default(),
             tolerated_absences: Gauge::default(),
         };
@@ -286,6 +288,11 @@ impl Metrics {
             "cosigner_asked",
             "Whether a cosigner is asked; 0 while it fails repeatedly and is only probed",
             self.asked.clone(),
+        );
+        registry.register(
+            "cosigners_led",
+            "Cosigners that sign slashable duties for this signer-api in one round trip",
+            self.led.clone(),
         );
         registry.register(
             "tolerated_faults",
@@ -409,6 +416,11 @@ impl Metrics {
             cosigner: Arc::clone(cosigner),
         };
         self.asked.get_or_create(&labels).set(i64::from(asked));
+    }
+
+    /// How many cosigners are led.
+    pub(crate) fn led(&self, cosigners: usize) {
+        self.led.set(i64::try_from(cosigners).unwrap_or(i64::MAX));
     }
 
     /// What is served: how many validators, and what the weakest of their committees tolerates.

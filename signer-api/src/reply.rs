@@ -211,6 +211,7 @@ impl From<Failure> for Refused {
             FailureReason::Ledger => "too few cosigners' ledgers can be reached",
             FailureReason::Busy => "too many cosigners are busy",
             FailureReason::Starting => "too many cosigners have just started",
+            FailureReason::NotLed => "too many cosigners need to promise first",
             FailureReason::TooLate => "too many cosigners were asked too late",
             FailureReason::Faulty => "too many cosigners gave no valid answer",
             FailureReason::TimedOut => "too many cosigners did not answer in time",

@@ -53,7 +53,7 @@ impl Conductor {
             cosigners,
             validators: validators.collect(),
             admission: Admission::new(1_024, 1024 * 1024),
-            signing: Signing::with(shared, Cpu::inline(), metrics, arithmetic, chance),
+            signing: Signing::with(shared, Cpu::inline(), metrics, arithmetic, chance, true),
         }
     }
 
@@ -73,6 +73,11 @@ impl Conductor {
             place: self.admission.enter().ok()?,
         };
         Some(self.signing.sign(task).await)
+    }
+
+    /// Begins to lead, as if it had signed before.
+    pub fn lead(&self) {
+        self.signing.lead();
     }
 
     /// Who was blamed for an answer lately.

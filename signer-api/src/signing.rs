@@ -18,6 +18,7 @@ mod arithmetic;
 mod combiner;
 mod conductor;
 mod duties;
+mod leading;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +50,7 @@ use arithmetic::Arithmetic;
 use arithmetic::Plain;
 use combiner::Combiner;
 use duties::Duties;
+use leading::Leading;
 
 /// A request that was parsed, and whose validator was found.
 pub(crate) struct Task {
@@ -83,7 +85,9 @@ struct Shared {
     duties: Duties,
     combiner: Combiner,
     arithmetic: Arc<dyn Arithmetic>,
-    chance: Chance,
+    chance: Arc<Chance>,
+    /// Nothing if this is not to lead.
+    leading: Option<Arc<Leading>>,
 }
 
 /// A number from 0 up to 1, never the same twice in a row: callers that race must not keep step.
@@ -116,9 +120,15 @@ enum Part {
 }
 
 impl Signing {
-    pub(crate) fn new(cosigners: Arc<Cosigners>, cpu: Cpu, metrics: Arc<Metrics>) -> Self {
+    /// `leads` says whether cosigners are led. Must be called within a runtime.
+    pub(crate) fn new(
+        cosigners: Arc<Cosigners>,
+        cpu: Cpu,
+        metrics: Arc<Metrics>,
+        leads: bool,
+    ) -> Self {
         let chance = Box::new(|| rand::rng().random());
-        Self::with(cosigners, cpu, metrics, Arc::new(Plain), chance)
+        Self::with(cosigners, cpu, metrics, Arc::new(Plain), chance, leads)
     }
 
     /// Where arithmetic and chance are given.
@@ -128,11 +138,18 @@ impl Signing {
         metrics: Arc<Metrics>,
         arithmetic: Arc<dyn Arithmetic>,
         chance: Chance,
+        leads: bool,
     ) -> Self {
+        let chance = Arc::new(chance);
+        let leading = leads.then(|| {
+            let (cosigners, metrics) = (Arc::clone(&cosigners), Arc::clone(&metrics));
+            Leading::start(cosigners, metrics, Arc::clone(&chance))
+        });
         let shared = Shared {
             combiner: Combiner::new(cpu.clone(), Arc::clone(&arithmetic)),
             arithmetic,
             chance,
+            leading,
             cosigners,
             cpu,
             metrics,
@@ -141,6 +158,14 @@ impl Signing {
         };
         Self {
             shared: Arc::new(shared),
+        }
+    }
+
+    /// Leads, as if there had been something to lead for.
+    #[cfg(feature = "test-seams")]
+    pub(crate) fn lead(&self) {
+        if let Some(leading) = &self.shared.leading {
+            leading.want();
         }
     }
 

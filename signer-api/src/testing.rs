@@ -452,6 +452,14 @@ impl cosigner_server::Cosigner for Peer {
         }))
     }
 
+    /// Nobody leads it.
+    async fn lead(
+        &self,
+        _request: Request<proto::LeadRequest>,
+    ) -> Result<Response<proto::LeadReply>, Status> {
+        Ok(Response::new(proto::LeadReply::default()))
+    }
+
     type ValidatorsStream = Pages;
 
     async fn validators(
@@ -523,6 +531,7 @@ impl cosigner_server::Cosigner for Peer {
             generation: *self.generation.lock(),
             validators: number(self.shares.lock().len()),
             ledger: *self.ledger.lock(),
+            process: 1,
         }))
     }
 }

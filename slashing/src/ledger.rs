@@ -381,6 +381,15 @@ impl Ledger {
             .collect())
     }
 
+    /// The highest of all ratchets: decided here, imported, or put there by an operator.
+    ///
+    /// # Errors
+    /// [`Unavailable`] within `ledger_wait`.
+    pub async fn highest(&self) -> Result<crate::anchor::Highest, Unavailable> {
+        let ordered = self.reader.orders(self.limits.ledger_wait).await?;
+        Ok(ordered.reach)
+    }
+
     /// Whether the database answers and the ledger's task is connected to it.
     ///
     /// # Errors

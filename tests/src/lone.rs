@@ -305,6 +305,7 @@ fn to_sign(order: &SigningOrder, round: u64) -> SignItem {
     SignItem {
         order: Some(wire::order_to_proto(order)),
         ballot: ballot(order, round),
+        lead: 0,
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Counts {
     pub troubles: u64,
     /// Duties that were signed when everything was well again.
     pub signed_at_last: u64,
+    /// Partials that honest members gave without a promise, to who leads them.
+    pub led: u64,
     /// False partials that were found, by signer-api and index.
     pub exposed: u64,
     /// Raced duties of which it was checked that they can still be signed.
@@ -66,6 +68,7 @@ impl Counts {
         self.put_back += other.put_back;
         self.troubles += other.troubles;
         self.signed_at_last += other.signed_at_last;
+        self.led += other.led;
         self.exposed += other.exposed;
         self.raced += other.raced;
     }
@@ -149,10 +152,14 @@ async fn live(world: &Arc<World>) {
         tokio::spawn(Arc::clone(world).start_member(member, Duration::ZERO));
     }
     (0..world.plan.apis).for_each(|number| world.start_api(number));
-    // Nobody promises anything at first: most seeds begin after that.
-    if world.chance.percent(80) {
-        tokio::time::sleep(Duration::from_millis(2_100)).await;
-    }
+    // Nobody promises anything at first: most seeds begin after that, and many when somebody leads.
+    let quiet = match world.chance.below(10) {
+        0 | 1 => 0,
+        2..5 => 2_100,
+        _ if world.plan.tempo == Tempo::PutBack => 2_100,
+        _ => 5_500,
+    };
+    tokio::time::sleep(Duration::from_millis(quiet)).await;
     let callers: Vec<_> = (0..world.plan.scripts.len())
         .map(|caller| tokio::spawn(Arc::clone(world).call(caller)))
         .collect();
@@ -161,7 +168,7 @@ async fn live(world: &Arc<World>) {
     world.make_room();
     let settling = match world.plan.tempo {
         Tempo::Race | Tempo::Restarts | Tempo::Crowd => SETTLING_OF_RACES,
-        Tempo::Mixed | Tempo::PutBack => SETTLING,
+        Tempo::Mixed | Tempo::PutBack | Tempo::Led => SETTLING,
     };
     tokio::time::sleep(settling).await;
     for caller in callers {

@@ -14,7 +14,7 @@ use std::{
 use bugs::{BUGS, Bug};
 
 /// Each bug is found within so many.
-const SEEDS: &str = "1000";
+const SEEDS: &str = "4000";
 
 /// How a bug knows whether it is in force.
 const SWITCH: &str = r#"
@@ -113,7 +113,7 @@ fn simulate(program: &Path, bug: Option<&str>) -> Output {
 }
 
 #[test]
-fn every_planted_bug_is_found_within_a_thousand_seeds() {
+fn every_planted_bug_is_found_within_four_thousand_seeds() {
     let program = build();
     let sound = simulate(&program, None);
     let said = String::from_utf8_lossy(&sound.stdout);

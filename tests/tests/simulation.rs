@@ -19,6 +19,7 @@ fn in_ten_thousand_seeds_no_promise_is_broken() {
         ("troubles of disks", counts.troubles, 25_000),
         ("signed at last", counts.signed_at_last, 8_000),
         ("raced", counts.raced, 7_000),
+        ("signed without a promise", counts.led, 8_000),
         ("false partials exposed", counts.exposed, 500),
     ] {
         assert!(count >= least, "only {count} times: {what}");

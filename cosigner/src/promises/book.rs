@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use threshold::Ballot;
+use threshold::{
+    Ballot,
+    round::{Horizon, Lead},
+};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{DutyId, PromiseAnswer, Promises, SignAnswer};
@@ -62,19 +65,61 @@ impl PromiseBook {
     /// # Errors
     /// The answer, if it is not [`SignAnswer::Begun`].
     pub fn begin_sign(self: &Arc<Self>, duty: DutyId, ballot: Ballot) -> Result<Fence, SignAnswer> {
-        match self
-            .promises
-            .lock()
-            .begin_sign(duty, ballot, Instant::now().into_std())
-        {
-            SignAnswer::Begun => Ok(Fence {
+        let now = Instant::now().into_std();
+        let answer = self.promises.lock().begin_sign(duty, ballot, now);
+        self.fence(duty, answer)
+    }
+
+    /// Lets a duty be signed without a promise by who leads, and puts up the fence.
+    ///
+    /// # Errors
+    /// The answer, if it is not [`SignAnswer::Begun`].
+    pub fn begin_sign_led(
+        self: &Arc<Self>,
+        duty: DutyId,
+        ballot: Ballot,
+        lead: Lead,
+    ) -> Result<Fence, SignAnswer> {
+        let now = Instant::now().into_std();
+        let mut promises = self.promises.lock();
+        let answer = promises.begin_sign_led(duty, ballot, lead, now);
+        drop(promises);
+        self.fence(duty, answer)
+    }
+
+    fn fence(self: &Arc<Self>, duty: DutyId, answer: SignAnswer) -> Result<Fence, SignAnswer> {
+        let begun = answer == SignAnswer::Begun;
+        begun
+            .then(|| Fence {
                 book: Arc::clone(self),
                 duty,
-            }),
-            answer @ (SignAnswer::Outbid(_) | SignAnswer::NotPromised | SignAnswer::TooLate) => {
-                Err(answer)
-            }
-        }
+            })
+            .ok_or(answer)
+    }
+
+    /// See [`Promises::go_on`].
+    #[must_use]
+    pub fn go_on(&self, lead: Lead) -> Option<Horizon> {
+        self.promises.lock().go_on(lead, Instant::now().into_std())
+    }
+
+    /// See [`Promises::may_lead`].
+    #[must_use]
+    pub fn may_lead(&self, replaces: Option<Lead>) -> bool {
+        let now = Instant::now().into_std();
+        self.promises.lock().may_lead(replaces, now)
+    }
+
+    /// See [`Promises::lead`].
+    #[must_use]
+    pub fn lead(&self, lead: Lead, replaces: Option<Lead>, signed: Horizon) -> Option<Horizon> {
+        let now = Instant::now().into_std();
+        self.promises.lock().lead(lead, replaces, signed, now)
+    }
+
+    /// See [`Promises::end_lead`].
+    pub fn end_lead(&self, lead: Option<Lead>) {
+        self.promises.lock().end_lead(lead);
     }
 
     /// See [`Promises::retire`].

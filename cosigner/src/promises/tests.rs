@@ -1,6 +1,7 @@
 //! The machine alone, by cases and by properties; then several of them together.
 
 mod interleavings;
+mod leading;
 mod timed;
 
 use duty::SigningRoot;

@@ -8,8 +8,8 @@ use tonic::{Request, Response, Status};
 use wire::{
     BATCH_MAX, PAGE_MAX,
     proto::{
-        PromiseReply, PromiseRequest, SignReply, SignRequest, StatusReply, StatusRequest,
-        ValidatorsPage, ValidatorsRequest, cosigner_server::Cosigner,
+        LeadReply, LeadRequest, PromiseReply, PromiseRequest, SignReply, SignRequest, StatusReply,
+        StatusRequest, ValidatorsPage, ValidatorsRequest, cosigner_server::Cosigner,
     },
 };
 
@@ -51,6 +51,21 @@ impl Cosigner for Service {
             .await
             .map_err(Status::invalid_argument)?;
         Ok(Response::new(SignReply { outcomes }))
+    }
+
+    async fn lead(&self, request: Request<LeadRequest>) -> Result<Response<LeadReply>, Status> {
+        let _place = self.peers.admit(&request)?;
+        let LeadRequest {
+            lead,
+            replaces,
+            process,
+        } = request.into_inner();
+        let lead = wire::lead_from_proto(lead)
+            .ok_or_else(|| Status::invalid_argument("a lead is a number above 0"))?;
+        let replaces = wire::lead_from_proto(replaces);
+        let begins = process == self.process;
+        let led = self.lead(lead, replaces, begins).await;
+        Ok(Response::new(wire::horizon_to_proto(led)))
     }
 
     type ValidatorsStream = Pin<Box<dyn Stream<Item = Result<ValidatorsPage, Status>> + Send>>;
@@ -113,6 +128,7 @@ impl Cosigner for Service {
             generation: listing.generation,
             validators: u64::try_from(listing.reports.len()).unwrap_or(u64::MAX),
             ledger,
+            process: self.process,
         }))
     }
 }

@@ -61,6 +61,7 @@ pub(super) const fn reason_label(reason: Reason) -> &'static str {
         Reason::Busy => "busy",
         Reason::Starting => "starting",
         Reason::TooLate => "too_late",
+        Reason::NotLed => "not_led",
         Reason::Quarantined => "quarantined",
     }
 }

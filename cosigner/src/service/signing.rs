@@ -6,8 +6,11 @@ use duty::{Claim, DutyKind, Permit, PublicKey, SigningRoot, SigningRoots};
 use futures_util::future::join_all;
 use keyshare::Withheld;
 use slashing::{Ask, Prospect, Question};
-use threshold::{Ballot, PartialSignature};
-use wire::proto::{SignItem, SignOutcome, refusal::Reason, sign_outcome::Outcome};
+use threshold::{Ballot, PartialSignature, round::Lead};
+use wire::{
+    lead_from_proto,
+    proto::{self, SignItem, SignOutcome, refusal::Reason, sign_outcome::Outcome},
+};
 
 use super::{
     STOPPING, Service,
@@ -23,6 +26,23 @@ use crate::{
 /// Partials of batches up to this long are computed while the ledger decides, and given out when
 /// it has permitted them. In a burst no processor waits for the disk, so nothing would be gained.
 const PREPARED_MAX: usize = 8;
+
+/// What is said when no promise is held, and no lead stands in for it.
+const TOO_LATE: (Reason, &str) = (
+    Reason::TooLate,
+    "the duty is not, or no more, promised to this ballot",
+);
+const NOT_LED: (Reason, &str) = (
+    Reason::NotLed,
+    "the caller does not lead here, or not in duties as low as this: it needs a promise",
+);
+
+/// What an item is to be signed under.
+struct Under {
+    ballot: Option<proto::Ballot>,
+    /// It stands in for a promise.
+    lead: Option<Lead>,
+}
 
 /// An item on its way to a signature.
 struct Item {
@@ -47,7 +67,13 @@ impl Service {
         let mut roots = SigningRoots::default();
         let accepted: Vec<_> = items
             .into_iter()
-            .map(|item| (self.accept(item.order, &mut roots), item.ballot))
+            .map(|item| {
+                let under = Under {
+                    ballot: item.ballot,
+                    lead: lead_from_proto(item.lead),
+                };
+                (self.accept(item.order, &mut roots), under)
+            })
             .collect();
         let slashable = |accepted: &Result<Accepted, Refusal>| {
             accepted.as_ref().ok().map(|a| a.claim().is_some())
@@ -76,12 +102,12 @@ impl Service {
         let prepared = self.prepare(urgency, is_early.then(expected).flatten());
         let started = Instant::now();
         let permitted = async {
-            let items = join_all(accepted.into_iter().map(|(accepted, ballot)| async move {
+            let items = join_all(accepted.into_iter().map(|(accepted, under)| async move {
                 match accepted {
                     Ok(accepted) => {
                         let kind = Some(accepted.order.duty.kind());
                         let step = self
-                            .permit(accepted, ballot)
+                            .permit(accepted, under)
                             .await
                             .unwrap_or_else(Step::Refused);
                         Item { kind, step }
@@ -124,10 +150,10 @@ impl Service {
     async fn permit(
         &self,
         accepted: Accepted,
-        ballot: Option<wire::proto::Ballot>,
+        Under { ballot, lead }: Under,
     ) -> Result<Step, Refusal> {
         let claim = match accepted.order.permit_without_claim() {
-            Ok(_) if ballot.is_some() => {
+            Ok(_) if ballot.is_some() || lead.is_some() => {
                 let message = "a duty that cannot be slashed takes no ballot";
                 return Err(Refusal::new(Reason::Invalid, message));
             }
@@ -136,11 +162,20 @@ impl Service {
         };
         let (_, ballot) = claim_and_ballot(&accepted, ballot)?;
         let duty = DutyId::new(accepted.order.validator, &claim);
-        let fence: Box<dyn Send> = match self.promises.begin_sign(duty, ballot) {
-            Ok(fence) => Box::new(fence),
+        let begun = match lead {
+            None => self.promises.begin_sign(duty, ballot),
+            Some(lead) => self.promises.begin_sign_led(duty, ballot, lead),
+        };
+        let without_promise = match begun {
+            Ok(fence) => Ok(fence),
             Err(SignAnswer::Outbid(higher)) => return Ok(Step::Outbid(higher)),
-            Err(SignAnswer::NotPromised | SignAnswer::TooLate | SignAnswer::Begun) => {
-                self.only_if_signed(&accepted, claim).await?;
+            Err(SignAnswer::NotLed) => Err(NOT_LED),
+            Err(SignAnswer::NotPromised | SignAnswer::TooLate | SignAnswer::Begun) => Err(TOO_LATE),
+        };
+        let fence: Box<dyn Send> = match without_promise {
+            Ok(fence) => Box::new(fence),
+            Err(why) => {
+                self.only_if_signed(&accepted, claim, why).await?;
                 Box::new(())
             }
         };
@@ -158,7 +193,12 @@ impl Service {
 
     /// Without a promise only what this ledger has signed already may be asked for again: that adds
     /// no vote, so it spoils no other caller's round.
-    async fn only_if_signed(&self, accepted: &Accepted, claim: Claim) -> Result<(), Refusal> {
+    async fn only_if_signed(
+        &self,
+        accepted: &Accepted,
+        claim: Claim,
+        (reason, message): (Reason, &str),
+    ) -> Result<(), Refusal> {
         let question = Question {
             validator: accepted.order.validator,
             claim,
@@ -172,10 +212,9 @@ impl Service {
             .map_err(Refusal::from)?;
         match foreseen.into_iter().next() {
             Some(Ok(Prospect::Signed(root))) if root == accepted.root => Ok(()),
-            Some(Ok(Prospect::Signed(_) | Prospect::Free)) | None => Err(Refusal::new(
-                Reason::TooLate,
-                "the duty is not, or no more, promised to this ballot",
-            )),
+            Some(Ok(Prospect::Signed(_) | Prospect::Free)) | None => {
+                Err(Refusal::new(reason, message))
+            }
             Some(Err(refused)) => Err(refused.into()),
         }
     }

@@ -85,6 +85,7 @@ pub(crate) fn to_sign(round: u64, order: &SigningOrder) -> SignItem {
     SignItem {
         order: Some(wire::order_to_proto(order)),
         ballot: ballot(round, order),
+        lead: 0,
     }
 }
 
@@ -93,6 +94,7 @@ pub(crate) fn at_once(order: &SigningOrder) -> SignItem {
     SignItem {
         order: Some(wire::order_to_proto(order)),
         ballot: None,
+        lead: 0,
     }
 }
 

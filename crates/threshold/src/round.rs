@@ -1,12 +1,13 @@
 //! One coordinator's part of the agreement, as a pure state machine: events in, effects out.
 //!
 //! [`Round`] promises that it asks nobody to sign a slashable duty before a threshold of members
-//! has promised it under the ballot it signs under, nor later than [`SIGN_WINDOW`] after that
-//! ballot began; that it calls a request refused only if so many members refuse that it can never
+//! has promised it under the ballot it signs under, all of them to this round, or all when the caller
+//! began to lead them, nor later than [`SIGN_WINDOW`] after that ballot began; that it calls a request refused only if so many members refuse that it can never
 //! be signed; that as many members as can be spared end no round, nor name its reason, by abstaining,
 //! in whichever order the answers come; and that it is done by its deadline. It never decides what is safe to sign: ledgers
 //! do. Time is a [`Duration`] since a start that the caller chose; chance is the caller's.
 
+mod leading;
 mod machine;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ use duty::SigningRoot;
 
 use crate::{PartialSignature, ShareIndex};
 
+pub use leading::{Horizon, Lead};
 pub use machine::Round;
 
 /// No sign request is sent later than this after its ballot began, so that a promise forgotten by
@@ -47,6 +49,10 @@ pub enum Mode {
     Promised,
     /// Sign at once: for duties that cannot be slashed.
     Direct,
+    /// Have those sign at once who promised this, and all that nobody else was promised, when the
+    /// caller began to lead them; where they are too few, promise, then sign. For a duty that can be
+    /// slashed, of which the caller has asked no other message to be signed in this way.
+    Led,
 }
 
 /// What a round is about.
@@ -85,6 +91,8 @@ pub struct Invited {
     /// Asked for a promise only when the others are too few, or late, or in the second ballot, and at
     /// once if there is no time for that: it costs nothing while all is well.
     pub spare: bool,
+    /// The caller leads it, and the duty is among what that is good for.
+    pub led: bool,
 }
 
 /// What happened. `round` is that of the effect which is answered.
@@ -159,6 +167,8 @@ pub enum Effect {
         round: u64,
         /// The promised ballot; none for duties that cannot be slashed.
         ballot: Option<Ballot>,
+        /// No promise was asked for: the lead stands in for it.
+        led: bool,
         /// Whom to ask.
         to: Vec<Peer>,
         /// When it must not be sent any more.
@@ -258,6 +268,8 @@ pub enum FailureReason {
     Starting,
     /// The request came too late after the promise.
     TooLate,
+    /// The member is not led by the caller, or not in this duty: it has to promise first.
+    NotLed,
     /// The answer could not be understood, or the partial was not valid.
     Faulty,
     /// There was no connection, or it broke.
@@ -316,6 +328,7 @@ impl FailureReason {
             Self::Busy => "busy",
             Self::Starting => "starting",
             Self::TooLate => "too_late",
+            Self::NotLed => "not_led",
             Self::Faulty => "faulty",
             Self::Unreachable => "unreachable",
             Self::TimedOut => "timed_out",

@@ -7,7 +7,7 @@ use prost::{
     Message,
     bytes::{BufMut, Bytes},
 };
-use threshold::Ballot;
+use threshold::{Ballot, round::Lead};
 use tonic::{
     Request, Status,
     client::{Grpc, GrpcService},
@@ -15,20 +15,21 @@ use tonic::{
     codegen::{Body, StdError, http::uri::PathAndQuery},
 };
 
-use crate::{ballot_to_proto, codec::SoleDecoder, order_to_proto, proto};
+use crate::{ballot_to_proto, codec::SoleDecoder, lead_to_proto, order_to_proto, proto};
 
-/// An item of a batch as it travels: a `PromiseItem` and a `SignItem` are the same bytes, which
-/// clones share.
+/// An item of a batch as it travels: without a lead, a `PromiseItem` and a `SignItem` are the same
+/// bytes, which clones share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Item(Bytes);
 
 impl Item {
-    /// Encodes the item. A ballot is for slashable duties.
+    /// Encodes the item. A ballot is for slashable duties, a lead for signatures without a promise.
     #[must_use]
-    pub fn new(order: &SigningOrder, ballot: Option<&Ballot>) -> Self {
+    pub fn new(order: &SigningOrder, ballot: Option<&Ballot>, lead: Option<Lead>) -> Self {
         let item = proto::SignItem {
             order: Some(order_to_proto(order)),
             ballot: ballot.map(ballot_to_proto),
+            lead: lead_to_proto(lead),
         };
         Self(item.encode_to_vec().into())
     }
@@ -221,7 +222,7 @@ mod tests {
         for count in 0..=orders.len() {
             let orders = &orders[..count];
             let items = |(order, ballot): &(SigningOrder, Option<Ballot>)| {
-                Item::new(order, ballot.as_ref())
+                Item::new(order, ballot.as_ref(), None)
             };
             let items: Vec<Item> = orders.iter().map(items).collect();
             let promises = proto::PromiseRequest {
@@ -239,6 +240,7 @@ mod tests {
                     .map(|(order, ballot)| proto::SignItem {
                         order: Some(order_to_proto(order)),
                         ballot: ballot.as_ref().map(ballot_to_proto),
+                        lead: 0,
                     })
                     .collect(),
                 scaled: true,

@@ -6,10 +6,12 @@
 
 pub mod batches;
 pub mod codec;
+mod leads;
 mod orders;
 mod partials;
 mod reports;
 
+pub use leads::{horizon_from_proto, horizon_to_proto, lead_from_proto, lead_to_proto};
 pub use orders::{order_from_proto, order_to_proto};
 pub use partials::{partial_to_proto, plain_partial_from_proto, scaled_partial_from_proto};
 pub use reports::{Report, ballot_from_proto, ballot_to_proto, report_from_proto, report_to_proto};

@@ -312,6 +312,7 @@ mod tests {
             let item = proto::SignItem {
                 order: Some(order_to_proto(&order)),
                 ballot: Some(ballot.clone()),
+                lead: u64::MAX,
             };
             let request = proto::SignRequest {
                 items: vec![item; crate::BATCH_MAX],

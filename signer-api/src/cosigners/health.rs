@@ -34,6 +34,8 @@ pub(crate) enum Health {
         generation: u64,
         /// What it says of its ledger; nothing if that does not answer it.
         standing: Option<Standing>,
+        /// Another number after each of its starts.
+        process: u64,
     },
     /// It did not answer; why.
     Absent(String),
@@ -47,6 +49,13 @@ impl Health {
     pub(crate) const fn generation(&self) -> Option<u64> {
         match self {
             Self::Answering { generation, .. } => Some(*generation),
+            Self::Unknown | Self::Absent(_) => None,
+        }
+    }
+
+    pub(crate) const fn process(&self) -> Option<u64> {
+        match self {
+            Self::Answering { process, .. } => Some(*process),
             Self::Unknown | Self::Absent(_) => None,
         }
     }
@@ -73,6 +82,7 @@ impl From<proto::StatusReply> for Health {
             },
             generation: reply.generation,
             standing,
+            process: reply.process,
         }
     }
 }

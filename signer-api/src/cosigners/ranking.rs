@@ -23,10 +23,11 @@ struct Ranks {
     at: Option<Instant>,
 }
 
-/// The ranks for what has to be promised, and for what has not.
+/// The ranks for what has to be promised, for what only has to be permitted, and for the rest.
 #[derive(Default)]
 pub(super) struct Ranking {
     promised: Mutex<Ranks>,
+    led: Mutex<Ranks>,
     direct: Mutex<Ranks>,
 }
 
@@ -35,6 +36,7 @@ impl Cosigners {
     pub(super) fn medians(&self, mode: Mode, now: Instant) -> Medians {
         let ranks = match mode {
             Mode::Promised => &self.ranking.promised,
+            Mode::Led => &self.ranking.led,
             Mode::Direct => &self.ranking.direct,
         };
         let mut ranks = ranks.lock();
@@ -46,6 +48,7 @@ impl Cosigners {
                     Mode::Promised => {
                         Some(median(Work::Promise)?.saturating_add(median(Work::Commit)?))
                     }
+                    Mode::Led => median(Work::Commit),
                     Mode::Direct => median(Work::Sign),
                 }
             });

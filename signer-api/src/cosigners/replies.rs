@@ -120,6 +120,7 @@ fn refused(peer: Peer, round: u64, refusal: &proto::Refusal) -> Result<Event, No
         Reason::Busy => abstains(FailureReason::Busy),
         Reason::Starting => abstains(FailureReason::Starting),
         Reason::TooLate => abstains(FailureReason::TooLate),
+        Reason::NotLed => abstains(FailureReason::NotLed),
         Reason::Quarantined => abstains(FailureReason::Quarantined),
         // Its release may know more reasons than this one.
         Reason::Unspecified if refusal.reason > 0 => abstains(FailureReason::Faulty),

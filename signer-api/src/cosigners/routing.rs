@@ -30,25 +30,57 @@ struct Known<'a> {
     link: Option<&'a Link>,
     peer: Peer,
     index: ShareIndex,
+    /// While promises are not asked for, nothing is known of them; they take no longer than signatures.
     promises: Option<Usual>,
     signs: Option<Usual>,
     /// What it is ranked by; nothing if too little is known to rely on it.
     median: Option<Duration>,
     /// Better not asked while the others are enough.
     reserve: bool,
+    /// Needs not promise.
+    led: bool,
 }
 
 impl Cosigners {
-    /// The members, the fastest first; those that are better not asked, last.
+    /// How the members are asked, and who they are, the fastest first; those that are better not asked,
+    /// last. `led` are those whom the caller leads in this duty.
+    ///
+    /// [`Mode::Led`] only if they are enough, of whom nobody is better not asked, and if no request
+    /// shall tell now whether somebody promises again: it is [`Mode::Promised`] otherwise.
     pub(crate) fn invite(
         &self,
         members: &[(Peer, ShareIndex)],
         threshold: usize,
         mode: Mode,
+        led: &[Peer],
+    ) -> (Mode, Vec<Invited>) {
+        if mode == Mode::Promised && led.len() >= threshold {
+            let invited = self.invited(members, threshold, Mode::Led, led);
+            let are_enough = invited
+                .iter()
+                .filter(|member| member.led && !member.reserve);
+            let are_enough: BTreeSet<ShareIndex> = are_enough.map(|member| member.index).collect();
+            let now = Instant::now();
+            let mut links = members.iter().filter_map(|(peer, _)| self.link(*peer));
+            if are_enough.len() >= threshold
+                && !links.any(|link| link.is_to_be_probed(Mode::Led, now))
+            {
+                return (Mode::Led, invited);
+            }
+        }
+        (mode, self.invited(members, threshold, mode, led))
+    }
+
+    fn invited(
+        &self,
+        members: &[(Peer, ShareIndex)],
+        threshold: usize,
+        mode: Mode,
+        led: &[Peer],
     ) -> Vec<Invited> {
         let now = Instant::now();
         let work = match mode {
-            Mode::Promised => Work::Commit,
+            Mode::Promised | Mode::Led => Work::Commit,
             Mode::Direct => Work::Sign,
         };
         let medians = self.medians(mode, now);
@@ -63,22 +95,26 @@ impl Cosigners {
                 signs: usual(work),
                 median: medians.get(peer.0).copied().flatten(),
                 reserve: false,
+                led: led.contains(peer),
             }
         });
         let mut members: Vec<Known<'_>> = members.collect();
         let promise_most = most(
-            members.iter().map(|m| m.promises),
+            members.iter().map(|known| known.promises.or(known.signs)),
             threshold,
             PROMISE_WITHIN,
         );
         let sign_most = most(members.iter().map(|m| m.signs), threshold, SIGN_WITHIN);
         let is_slow = |usual: Option<Usual>, most| usual.is_some_and(|usual| usual.median > most);
         let silent = |link: &Link, work, most| link.latency().silent_for(work, now) > most;
-        let may_promise = |known: &Known<'_>, link: &Link| {
-            mode == Mode::Direct
-                || !(link.is_unready()
+        let may_promise = |known: &Known<'_>, link: &Link| match mode {
+            Mode::Direct => true,
+            Mode::Led => !link.is_unready(),
+            Mode::Promised => {
+                !(link.is_unready()
                     || is_slow(known.promises, promise_most)
                     || silent(link, Work::Promise, promise_most))
+            }
         };
         let is_reserve = |known: &Known<'_>| {
             is_slow(known.signs, sign_most)
@@ -92,7 +128,11 @@ impl Cosigners {
         for known in &mut members {
             known.reserve = is_reserve(known);
         }
-        members.sort_by_key(|known| (known.reserve, known.median.is_none(), known.median));
+        members.sort_by_key(|known| {
+            let has_to_promise = mode == Mode::Led && !known.led;
+            let is_unknown = known.median.is_none();
+            (known.reserve, has_to_promise, is_unknown, known.median)
+        });
         let first: BTreeSet<ShareIndex> = members
             .iter()
             .take(threshold)
@@ -105,6 +145,7 @@ impl Cosigners {
             members
                 .iter()
                 .skip(threshold)
+                .filter(|known| mode != Mode::Led || known.led)
                 .filter_map(|known| known.link)
         };
         // One at a time: a duty costs one call more at most. Who may come back comes before who may
@@ -126,11 +167,13 @@ impl Cosigners {
             Invited {
                 peer: known.peer,
                 index: known.index,
-                promise_within: p95(known.promises).clamp(PROMISE_WITHIN.0, promise_most),
+                promise_within: p95(known.promises.or(known.signs))
+                    .clamp(PROMISE_WITHIN.0, promise_most),
                 sign_within: p95(known.signs).clamp(SIGN_WITHIN.0, sign_most),
                 reserve: known.reserve,
                 sounded,
                 spare: are_enough && !is_first && !sounded,
+                led: known.led,
             }
         });
         invited.collect()

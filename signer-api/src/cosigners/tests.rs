@@ -33,7 +33,7 @@ fn ask(order: &SigningOrder, within: Duration) -> (Ask, Events) {
     (
         Ask {
             kind: order.duty.kind(),
-            item: Item::new(order, None),
+            item: Item::new(order, None, None),
             ballot: None,
             round: 0,
             send_by: until,
@@ -144,7 +144,7 @@ fn block(peers: &Peers, slot: u64) -> (Ask, Events) {
     let (ask, answer) = ask(&order, LONG);
     (
         Ask {
-            item: Item::new(&order, Some(&ballot)),
+            item: Item::new(&order, Some(&ballot), None),
             ballot: Some(ballot),
             ..ask
         },
@@ -246,7 +246,7 @@ async fn a_dead_cosigner_fails_at_once_and_is_found_absent() {
     eventually("the cosigner is absent", || !link.answers()).await;
     let members = [1, 2].map(|index| threshold::ShareIndex::new(index).unwrap());
     let members = [(Peer(0), members[0]), (Peer(1), members[1])];
-    let invited = cosigners.invite(&members, 2, Mode::Direct);
+    let invited = cosigners.invite(&members, 2, Mode::Direct, &[]).1;
     assert_eq!((invited[0].peer, invited[1].reserve), (Peer(1), true));
 }
 

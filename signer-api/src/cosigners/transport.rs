@@ -34,6 +34,8 @@ pub trait Transport: Send + Sync + 'static {
     fn promise(&self, request: Request<Batch>) -> Call<proto::PromiseReply>;
     /// Asks for partial signatures.
     fn sign(&self, request: Request<Batch>) -> Call<proto::SignReply>;
+    /// Asks to lead it.
+    fn lead(&self, request: proto::LeadRequest) -> Call<proto::LeadReply>;
     /// Asks how it is.
     fn status(&self) -> Call<proto::StatusReply>;
     /// Asks for its validators.
@@ -67,6 +69,12 @@ impl Transport for Grpc {
     fn sign(&self, request: Request<Batch>) -> Call<proto::SignReply> {
         let channel = self.channel();
         timely::unless_late(request, |request| batches::sign(channel, request))
+    }
+
+    fn lead(&self, request: proto::LeadRequest) -> Call<proto::LeadReply> {
+        let mut client = self.client();
+        let asked = async move { client.lead(request).await };
+        Box::pin(async move { asked.await.map(tonic::Response::into_inner) })
     }
 
     fn status(&self) -> Call<proto::StatusReply> {

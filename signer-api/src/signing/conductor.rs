@@ -10,7 +10,7 @@ use std::{
 use duty::{SigningOrder, SigningRoot};
 use threshold::{
     Ballot, CombineError, PartialSignature, ShareIndex, Signature,
-    round::{Effect, Event, Mode, Peer, Round, Terms, Verdict},
+    round::{Effect, Event, FailureReason, Lead, Mode, Peer, Round, Terms, Verdict},
 };
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use wire::batches::Item;
@@ -38,18 +38,25 @@ pub(super) async fn conduct(
     deadline: Instant,
 ) -> Outcome {
     let start = Instant::now();
-    let mode = if order.claim().is_some() {
+    let claim = order.claim();
+    let mode = if claim.is_some() {
         Mode::Promised
     } else {
         Mode::Direct
     };
+    let led = claim
+        .zip(shared.leading.as_ref())
+        .and_then(|(claim, leading)| leading.of(order.validator, &claim, root));
+    let (lead, led) = led.map(|led| (led.lead, led.peers)).unzip();
     let threshold = validator.committee.threshold();
+    let (members, cosigners) = (&validator.members, &shared.cosigners);
+    let (mode, members) = cosigners.invite(members, threshold, mode, &led.unwrap_or_default());
     let terms = Terms {
         root,
         mode,
         threshold,
         size: validator.committee.size(),
-        members: shared.cosigners.invite(&validator.members, threshold, mode),
+        members,
         deadline: deadline.saturating_duration_since(start),
     };
     let mut happening = Events::new();
@@ -70,6 +77,7 @@ pub(super) async fn conduct(
         deadline,
         events: happening.teller(),
         item: None,
+        lead,
         clock,
         wake: deadline,
         retry: None,
@@ -100,6 +108,7 @@ pub(super) async fn conduct(
             Some(event) => event,
             None => conductor.next(&mut happening).await,
         };
+        conductor.learn(&event);
         let now = start.elapsed();
         if start + now >= conductor.wake {
             for (peer, until) in conductor.delays(&happening, now) {
@@ -117,6 +126,10 @@ enum Next {
     Signed(Signature),
 }
 
+/// What something is to be promised or signed under: a ballot if it can be slashed, and the lead that
+/// stands in for a promise.
+type Under = (Option<Ballot>, Option<Lead>);
+
 struct Conductor<'a> {
     shared: &'a Arc<Shared>,
     expected: Expected,
@@ -127,7 +140,9 @@ struct Conductor<'a> {
     deadline: Instant,
     events: Teller,
     /// What was asked for last, and under which ballot: mostly what is asked for next.
-    item: Option<(Option<Ballot>, Item)>,
+    item: Option<(Under, Item)>,
+    /// The lead that stands in for promises of the first ballot.
+    lead: Option<Lead>,
     /// The one clock of all waits.
     clock: Pin<&'a mut Sleep>,
     wake: Instant,
@@ -146,7 +161,7 @@ impl Conductor<'_> {
                 to,
                 not_after,
             } => {
-                let ask = self.ask(ballot.round, Some(ballot), not_after);
+                let ask = self.ask(ballot.round, (Some(ballot), None), not_after);
                 self.note(&to, Lane::to_promise(ask.kind));
                 let passed_over = self.passed_over(&to);
                 self.each(&to, |link| {
@@ -161,17 +176,19 @@ impl Conductor<'_> {
             Effect::Sign {
                 round,
                 ballot,
+                led,
                 to,
                 not_after,
             } => {
                 if self.asked_to_sign.is_none() {
                     let now = Instant::now();
                     self.asked_to_sign = Some(now);
-                    if ballot.is_some() {
+                    if ballot.is_some() && !led {
                         self.shared.metrics.stage(Stage::Promise, now - self.start);
                     }
                 }
-                let ask = self.ask(round, ballot, not_after);
+                let lead = self.lead.filter(|_| led);
+                let ask = self.ask(round, (ballot, lead), not_after);
                 self.note(&to, Lane::to_sign(ask.kind));
                 self.each(&to, |link| link.sign(Arc::clone(&ask)));
                 Next::GoOn
@@ -201,11 +218,11 @@ impl Conductor<'_> {
         }
     }
 
-    fn ask(&mut self, round: u64, ballot: Option<Ballot>, not_after: Duration) -> Arc<Ask> {
+    fn ask(&mut self, round: u64, under: Under, not_after: Duration) -> Arc<Ask> {
         Arc::new(Ask {
             kind: self.order.duty.kind(),
-            item: self.item(ballot),
-            ballot,
+            item: self.item(under),
+            ballot: under.0,
             round,
             send_by: self.start + not_after,
             useful_until: self.deadline,
@@ -232,12 +249,23 @@ impl Conductor<'_> {
         self.asked.iter().filter_map(delay).collect()
     }
 
-    fn item(&mut self, ballot: Option<Ballot>) -> Item {
-        let made = self.item.take().filter(|(under, _)| *under == ballot);
+    fn item(&mut self, under: Under) -> Item {
+        let made = self.item.take().filter(|(before, _)| *before == under);
         let item = made.map(|(_, item)| item);
-        let item = item.unwrap_or_else(|| Item::new(&self.order, ballot.as_ref()));
-        self.item = Some((ballot, item.clone()));
+        let (ballot, lead) = under;
+        let item = item.unwrap_or_else(|| Item::new(&self.order, ballot.as_ref(), lead));
+        self.item = Some((under, item.clone()));
         item
+    }
+
+    /// Takes note of who says that it is not led.
+    fn learn(&self, event: &Event) {
+        if let Event::Failed { peer, failure, .. } = event
+            && failure.reason == FailureReason::NotLed
+            && let Some((leading, lead)) = self.shared.leading.as_ref().zip(self.lead)
+        {
+            leading.lost(*peer, lead);
+        }
     }
 
     fn passed_over(&self, to: &[Peer]) -> BTreeSet<Peer> {

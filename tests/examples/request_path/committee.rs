@@ -220,6 +220,11 @@ impl Transport for Known {
         Box::pin(ready(Ok(proto::SignReply { outcomes })))
     }
 
+    fn lead(&self, _request: proto::LeadRequest) -> Call<proto::LeadReply> {
+        // Promises are counted, too.
+        Box::pin(ready(Ok(proto::LeadReply::default())))
+    }
+
     fn status(&self) -> Call<proto::StatusReply> {
         Box::pin(ready(Ok(proto::StatusReply {
             ready: true,

@@ -182,6 +182,7 @@ pub fn agree(
         reserve: false,
         sounded: false,
         spare: place >= committee.threshold(),
+        led: false,
     });
     let terms = Terms {
         root,
@@ -218,7 +219,7 @@ pub fn agree(
 pub fn items(requests: &[SigningRequest]) -> Vec<Item> {
     let items = requests
         .iter()
-        .map(|request| Item::new(&request.order, Some(&ballot(request.root))));
+        .map(|request| Item::new(&request.order, Some(&ballot(request.root)), None));
     items.collect()
 }
 

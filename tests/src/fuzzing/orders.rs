@@ -6,7 +6,7 @@ use threshold::{Commitments, Committee, ShareIndex};
 use wire::{
     BATCH_BYTES_MAX, BATCH_MAX, ballot_from_proto, ballot_to_proto,
     batches::{Batch, Item},
-    order_from_proto, order_to_proto,
+    lead_from_proto, order_from_proto, order_to_proto,
     proto::{
         self, HistoryChunk, PromiseItem, PromiseReply, PromiseRequest, SignItem, SignReply,
         SignRequest, StatusReply, ValidatorsPage, promise_outcome, sign_outcome,
@@ -32,7 +32,12 @@ pub fn property(data: &[u8]) -> Reached {
     match first % MESSAGES {
         0 => decoded::<PromiseRequest>(bytes, cut).map_or(Reached::Refused, |request| {
             let items = request.items.into_iter();
-            batch_holds(items.map(|PromiseItem { order, ballot }| SignItem { order, ballot }))
+            let lead = 0;
+            batch_holds(items.map(|PromiseItem { order, ballot }| SignItem {
+                order,
+                ballot,
+                lead,
+            }))
         }),
         1 => decoded::<SignRequest>(bytes, cut).map_or(Reached::Refused, |request| {
             batch_holds(request.items.into_iter())
@@ -94,24 +99,28 @@ fn batch_holds(items: impl Iterator<Item = SignItem>) -> Reached {
     if reached == Reached::Refused {
         return reached;
     }
-    let encoded = items.iter().map(|item| {
+    let encode = |item: &SignItem, lead| {
         let order = order_from_proto(item.order.clone().unwrap()).unwrap();
         let ballot = item.ballot.clone();
         let ballot = ballot.map(|ballot| ballot_from_proto(Some(ballot)).unwrap());
-        Item::new(&order, ballot.as_ref())
-    });
+        Item::new(&order, ballot.as_ref(), lead)
+    };
+    let to_promise = items.iter().map(|item| encode(item, None)).collect();
+    let encoded = items
+        .iter()
+        .map(|item| encode(item, lead_from_proto(item.lead)));
     let encoded: Vec<Item> = encoded.collect();
     let length = Batch::signatures(encoded[..1].to_vec()).to_bytes().len();
     assert!(length * BATCH_MAX <= BATCH_BYTES_MAX, "{length} bytes");
 
-    let promises = Batch::promises(encoded.clone());
+    let promises = Batch::promises(to_promise);
     let signatures = Batch::signatures(encoded.clone());
-    assert_eq!(promises.items(), encoded);
+    assert_eq!(signatures.items(), encoded);
     let asked = PromiseRequest {
         items: items
             .iter()
             .cloned()
-            .map(|SignItem { order, ballot }| PromiseItem { order, ballot })
+            .map(|SignItem { order, ballot, .. }| PromiseItem { order, ballot })
             .collect(),
     };
     assert_eq!(promises.to_bytes(), asked.encode_to_vec());

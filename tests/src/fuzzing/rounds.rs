@@ -89,20 +89,28 @@ fn terms(choices: &mut Choices<'_>) -> Terms {
         reserve: reserve >> (peer % 8) & 1 == 1,
         sounded: sounded >> (peer % 8) & 1 == 1,
         spare: shape & 16 != 0 && peer >= threshold,
+        led: shape & 32 != 0 && (shape & 64 == 0 || peer != 1),
     });
     let members: Vec<Invited> = members.collect();
     Terms {
         root: ROOT,
-        mode: if shape & 8 == 0 {
-            Mode::Promised
-        } else {
-            Mode::Direct
+        mode: match (shape & 8, shape & 32) {
+            (0, 0) => Mode::Promised,
+            (0, _) => Mode::Led,
+            (_, _) => Mode::Direct,
         },
         threshold: threshold.min(size),
         size,
         members,
         deadline: Duration::from_millis(u64::from(choices.byte()) * 16 + 1),
     }
+}
+
+/// Whether the first ballot needs no promises.
+fn leads(terms: &Terms) -> bool {
+    let led = terms.members.iter().filter(|member| member.led);
+    let led: BTreeSet<ShareIndex> = led.map(|member| member.index).collect();
+    terms.mode == Mode::Led && led.len() >= terms.threshold
 }
 
 fn index(value: u64) -> ShareIndex {
@@ -287,6 +295,14 @@ impl Watch {
                 Effect::Sign {
                     round,
                     ballot,
+                    led: true,
+                    to,
+                    not_after,
+                } => self.sign_led(*round, *ballot, to, *not_after),
+                Effect::Sign {
+                    round,
+                    ballot,
+                    led: false,
                     to,
                     not_after,
                 } => self.sign(*round, *ballot, to, *not_after),
@@ -326,7 +342,8 @@ impl Watch {
     /// In each ballot everybody is asked once at most, and within the window that the first asking began.
     fn promise(&mut self, ballot: Ballot, to: &[Peer], not_after: Duration) {
         self.are_members(to);
-        assert_eq!((self.terms.mode, ballot.root), (Mode::Promised, ROOT));
+        assert!(self.terms.mode != Mode::Direct && ballot.root == ROOT);
+        assert!(ballot.round > 0 || !leads(&self.terms));
         assert!(self.ballot.is_none_or(|(round, _)| round <= ballot.round));
         let present = self.ballot.filter(|(round, _)| *round == ballot.round);
         let (_, began) = present.unwrap_or((ballot.round, self.now));
@@ -336,6 +353,24 @@ impl Watch {
         for peer in to {
             let is_first = self.asked_to_promise.insert((*peer, ballot.round));
             assert!(is_first, "{peer:?} is asked twice");
+        }
+    }
+
+    /// Only the first ballot, before any promise; only those who are led, of whom there are enough, each
+    /// once, within the window that began with the round.
+    fn sign_led(&mut self, round: u64, ballot: Option<Ballot>, to: &[Peer], not_after: Duration) {
+        self.are_members(to);
+        let first = Ballot {
+            round: 0,
+            root: ROOT,
+        };
+        assert!(leads(&self.terms) && self.ballot.is_none());
+        assert_eq!((round, ballot), (0, Some(first)));
+        assert!(self.now < not_after && not_after <= self.terms.deadline.min(SIGN_WINDOW));
+        for peer in to {
+            let mut members = self.terms.members.iter();
+            assert!(members.any(|member| member.peer == *peer && member.led));
+            assert!(self.asked.insert((*peer, round)), "{peer:?} is asked twice");
         }
     }
 

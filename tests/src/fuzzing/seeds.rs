@@ -82,8 +82,13 @@ fn messages(bodies: &[Seed]) -> Vec<Seed> {
         let item = SignItem {
             order,
             ballot: slashable,
+            lead: 0,
         };
-        let sign = SignRequest {
+        let led = SignItem {
+            lead: u64::MAX,
+            ..item.clone()
+        };
+        let to_sign = |item| SignRequest {
             items: vec![item],
             scaled: false,
         };
@@ -91,7 +96,10 @@ fn messages(bodies: &[Seed]) -> Vec<Seed> {
             format!("promise-{kind}"),
             message(0, promise.encode_to_vec()),
         );
-        seeds.insert(format!("sign-{kind}"), message(1, sign.encode_to_vec()));
+        for (how, item) in [("sign", item), ("led", led)] {
+            let sign = to_sign(item).encode_to_vec();
+            seeds.insert(format!("{how}-{kind}"), message(1, sign));
+        }
     }
     seeds.insert(
         "promised".to_owned(),
@@ -125,6 +133,7 @@ fn messages(bodies: &[Seed]) -> Vec<Seed> {
             stop_slot: Some(0),
             ..LedgerState::default()
         }),
+        process: 0,
     };
     seeds.insert(
         "status".to_owned(),

@@ -29,6 +29,7 @@ use super::{
 pub(super) enum Method {
     Promise,
     Sign,
+    Lead,
     Validators,
     Status,
 }
@@ -72,6 +73,7 @@ impl Method {
         match path.rsplit('/').next() {
             Some("Promise") => Self::Promise,
             Some("Sign") => Self::Sign,
+            Some("Lead") => Self::Lead,
             Some("Validators") => Self::Validators,
             Some("Status") => Self::Status,
             other => panic!("a cosigner is asked for {other:?}"),
@@ -118,6 +120,7 @@ impl Member {
             Method::Promise => &self.counts.promises,
             Method::Sign => &self.counts.signatures,
             Method::Validators => &self.counts.listings,
+            Method::Lead => return self.lie(),
             Method::Status => {
                 self.heard_by.lock().unwrap().insert(connection);
                 return self.lie();
@@ -145,6 +148,7 @@ impl Member {
                 let request = proto::SignRequest::decode(request).unwrap();
                 self.sign(lie, request).await
             }
+            Method::Lead => self.led(request).await,
             Method::Validators => self.validators(lie).await,
             Method::Status => self.status(lie).await,
         };
@@ -152,6 +156,13 @@ impl Member {
             let code = status.code() as i32;
             Answer::Status(u32::try_from(code).unwrap(), status.message().to_owned())
         })
+    }
+
+    /// Who lies all the same lets itself be led as if it were honest.
+    async fn led(&self, request: &[u8]) -> Result<Answer, Status> {
+        let request = proto::LeadRequest::decode(request).unwrap();
+        let reply = self.honest.clone().lead(request).await?;
+        Ok(message(reply.get_ref()))
     }
 
     async fn status(&self, lie: &Lie) -> Result<Answer, Status> {

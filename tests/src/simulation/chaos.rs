@@ -39,6 +39,7 @@ impl World {
                 Tempo::Mixed => 250,
                 Tempo::Race | Tempo::Crowd => 40,
                 Tempo::Restarts | Tempo::PutBack => 100,
+                Tempo::Led => 800,
             };
             sleep(self.chance.ms(1, most)).await;
             self.take_snapshot();
@@ -85,7 +86,7 @@ impl World {
                 // Whoever has started promises nothing at first, and forgets what it promised.
                 let restarts = match self.plan.tempo {
                     Tempo::PutBack => 25,
-                    Tempo::Mixed | Tempo::Race | Tempo::Restarts | Tempo::Crowd => 75,
+                    Tempo::Mixed | Tempo::Race | Tempo::Restarts | Tempo::Crowd | Tempo::Led => 75,
                 };
                 if self.chance.percent(restarts) {
                     self.restart(member);
@@ -115,7 +116,7 @@ impl World {
         self.end_member(member);
         let most = match self.plan.tempo {
             Tempo::Mixed => 1_500,
-            Tempo::Race | Tempo::Crowd | Tempo::PutBack => 30,
+            Tempo::Race | Tempo::Crowd | Tempo::PutBack | Tempo::Led => 30,
             Tempo::Restarts => 4,
         };
         tokio::spawn(Arc::clone(self).start_member(member, self.chance.ms(0, most)));

@@ -62,6 +62,13 @@ pub(super) async fn answer(
             generation: world.chance.below(3),
             validators: u64::MAX,
             ledger: None,
+            process: world.chance.below(3),
+        })),
+        // It lets anybody lead it who asks, and says whatever of its horizon.
+        Asked::Lead(_) => Ok(Answer::Led(proto::LeadReply {
+            led: world.chance.percent(80),
+            epoch: world.chance.below(3),
+            slot: world.chance.below(3),
         })),
         Asked::Promise(request) => {
             let outcome = |item: proto::PromiseItem| proto::PromiseOutcome {

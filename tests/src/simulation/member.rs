@@ -39,6 +39,7 @@ const LEDGER_WAIT: Duration = Duration::from_millis(500);
 pub(super) enum Asked {
     Promise(proto::PromiseRequest),
     Sign(proto::SignRequest),
+    Lead(proto::LeadRequest),
     Status,
 }
 
@@ -46,6 +47,7 @@ pub(super) enum Asked {
 pub(super) enum Answer {
     Promised(proto::PromiseReply),
     Signed(proto::SignReply),
+    Led(proto::LeadReply),
     Status(proto::StatusReply),
 }
 
@@ -58,6 +60,14 @@ pub(super) enum Endpoint {
         clock: Clock,
     },
     Liar,
+}
+
+const fn is_partial(outcome: &proto::SignOutcome) -> bool {
+    use proto::sign_outcome::Outcome;
+    matches!(
+        outcome.outcome,
+        Some(Outcome::Partial(_) | Outcome::Scaled(_))
+    )
 }
 
 type Answering = Pin<Box<dyn Future<Output = Result<Answer, Status>> + Send>>;
@@ -79,8 +89,19 @@ impl Endpoint {
                         replied.map(Response::into_inner).map(Answer::Promised)
                     }
                     Asked::Sign(request) => {
+                        let led: Vec<bool> = request.items.iter().map(|it| it.lead > 0).collect();
                         let replied = Cosigner::sign(&*service, Request::new(request)).await;
-                        replied.map(Response::into_inner).map(Answer::Signed)
+                        let replied = replied.map(Response::into_inner);
+                        if let Ok(reply) = &replied {
+                            let given = reply.outcomes.iter().zip(led);
+                            let given = given.filter(|(outcome, led)| *led && is_partial(outcome));
+                            world.counts.lock().led += u64::try_from(given.count()).unwrap();
+                        }
+                        replied.map(Answer::Signed)
+                    }
+                    Asked::Lead(request) => {
+                        let replied = Cosigner::lead(&*service, Request::new(request)).await;
+                        replied.map(Response::into_inner).map(Answer::Led)
                     }
                     Asked::Status => {
                         let request = Request::new(proto::StatusRequest {});

@@ -171,7 +171,7 @@ impl Transport for Way {
         Box::pin(async move {
             match call.await? {
                 Answer::Promised(reply) => Ok(reply),
-                Answer::Signed(_) | Answer::Status(_) => Err(broken()),
+                Answer::Signed(_) | Answer::Led(_) | Answer::Status(_) => Err(broken()),
             }
         })
     }
@@ -183,7 +183,17 @@ impl Transport for Way {
         Box::pin(async move {
             match call.await? {
                 Answer::Signed(reply) => Ok(reply),
-                Answer::Promised(_) | Answer::Status(_) => Err(broken()),
+                Answer::Promised(_) | Answer::Led(_) | Answer::Status(_) => Err(broken()),
+            }
+        })
+    }
+
+    fn lead(&self, request: proto::LeadRequest) -> Call<proto::LeadReply> {
+        let call = self.call(Asked::Lead(request), None);
+        Box::pin(async move {
+            match call.await? {
+                Answer::Led(reply) => Ok(reply),
+                Answer::Promised(_) | Answer::Signed(_) | Answer::Status(_) => Err(broken()),
             }
         })
     }
@@ -193,7 +203,7 @@ impl Transport for Way {
         Box::pin(async move {
             match call.await? {
                 Answer::Status(reply) => Ok(reply),
-                Answer::Promised(_) | Answer::Signed(_) => Err(broken()),
+                Answer::Promised(_) | Answer::Signed(_) | Answer::Led(_) => Err(broken()),
             }
         })
     }

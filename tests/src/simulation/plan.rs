@@ -98,6 +98,19 @@ impl Fault {
     ];
 }
 
+impl Fault {
+    /// Those by which a signer-api that leads reaches some and not others, or has to begin anew.
+    const WHERE_ONE_LEADS: [Self; 7] = [
+        Self::Delays,
+        Self::Losses,
+        Self::Partitions,
+        Self::CosignersCrash,
+        Self::ApisCrash,
+        Self::LedgersFail,
+        Self::Freezes,
+    ];
+}
+
 /// How a liar lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lie {
@@ -175,13 +188,15 @@ pub(super) enum Tempo {
     Crowd,
     /// One message after another for one duty, and disks that are put back in between.
     PutBack,
+    /// Different messages for one duty over some seconds, most through the one signer-api that leads.
+    Led,
 }
 
 impl Tempo {
     pub(super) const fn is_race(self) -> bool {
         match self {
             Self::Mixed => false,
-            Self::Race | Self::Restarts | Self::Crowd | Self::PutBack => true,
+            Self::Race | Self::Restarts | Self::Crowd | Self::PutBack | Self::Led => true,
         }
     }
 }
@@ -238,16 +253,17 @@ const SIZES: [(usize, usize); 13] = [
 impl Plan {
     pub(super) fn new(chance: &Chance) -> Self {
         let tempo = match chance.below(20) {
-            0..8 => Tempo::Mixed,
-            8..13 => Tempo::Race,
-            13..16 => Tempo::Restarts,
-            16..19 => Tempo::Crowd,
+            0..7 => Tempo::Mixed,
+            7..11 => Tempo::Race,
+            11..14 => Tempo::Restarts,
+            14..17 => Tempo::Crowd,
+            17..19 => Tempo::Led,
             _ => Tempo::PutBack,
         };
         let (mut t, mut n) = match tempo {
             Tempo::Mixed | Tempo::Race => chance.pick(&SIZES),
             Tempo::PutBack => chance.pick(&UNDONE_BY_ONE),
-            Tempo::Restarts | Tempo::Crowd => chance.pick(&SPOILED_BY_TWO),
+            Tempo::Restarts | Tempo::Crowd | Tempo::Led => chance.pick(&SPOILED_BY_TWO),
         };
         if family(t, n, 0).is_none() {
             (t, n) = (3, 4);
@@ -263,11 +279,13 @@ impl Plan {
             Tempo::Restarts => vec![Fault::Delays, Fault::CosignersCrash],
             Tempo::Crowd => vec![Fault::Delays, Fault::FewPromises],
             Tempo::PutBack => vec![Fault::Restores],
+            Tempo::Led => some(&Fault::WHERE_ONE_LEADS),
         };
         let validators = 1 + u8::from(tempo == Tempo::Crowd || chance.percent(25));
         let families: Vec<_> = (0..validators).filter_map(|v| family(t, n, v)).collect();
         let apis = match tempo.is_race() {
             false => 1 + chance.index(3),
+            true if tempo == Tempo::Led => 2,
             true => 2 + chance.index(2),
         };
         let mut liars = BTreeMap::new();
@@ -281,7 +299,7 @@ impl Plan {
         let mut wishes = match tempo {
             Tempo::Mixed => wishes(chance, &families),
             Tempo::Race if chance.percent(25) => surrounding(&families),
-            Tempo::Race | Tempo::Restarts | Tempo::PutBack => raced(chance, &families),
+            Tempo::Race | Tempo::Restarts | Tempo::PutBack | Tempo::Led => raced(chance, &families),
             // Of the second one duty, whose promises need room.
             Tempo::Crowd => {
                 let mut wishes = raced(chance, &families[..1]);
@@ -302,6 +320,7 @@ impl Plan {
             Tempo::Race => chance.ms(50, 700),
             Tempo::Crowd | Tempo::PutBack => chance.ms(300, 1_500),
             Tempo::Restarts => chance.ms(600, 1_500),
+            Tempo::Led => chance.ms(500, 8_000),
         };
         // One that can not be slashed, for everybody.
         let randao = Duty::RandaoReveal(Epoch(EPOCH));
@@ -323,7 +342,7 @@ impl Plan {
             },
             long_ways: match tempo {
                 Tempo::Crowd if chance.percent(50) => BTreeSet::new(),
-                Tempo::Mixed | Tempo::Race | Tempo::PutBack => BTreeSet::new(),
+                Tempo::Mixed | Tempo::Race | Tempo::PutBack | Tempo::Led => BTreeSet::new(),
                 Tempo::Restarts | Tempo::Crowd => (0..apis)
                     .flat_map(|api| (0..n).map(move |member| (api, member)))
                     .flat_map(|(api, member)| [false, true].map(|signs| (api, member, signs)))
@@ -428,19 +447,21 @@ fn raced(chance: &Chance, families: &[Arc<Family>]) -> Vec<Wish> {
 fn racers_script(chance: &Chance, tempo: Tempo, wish: usize, apis: usize) -> Script {
     let first = chance.index(apis);
     let times = match tempo {
-        Tempo::Restarts => 3 + chance.index(2),
+        Tempo::Restarts | Tempo::Led => 3 + chance.index(2),
         Tempo::Mixed | Tempo::Race | Tempo::Crowd | Tempo::PutBack => 1 + chance.index(3),
     };
     (0..times)
         .map(|again| {
             let pause = match again {
                 0 if tempo == Tempo::PutBack && wish > 0 => chance.ms(200, 800),
+                _ if tempo == Tempo::Led => chance.ms(0, 2_500),
                 0 => chance.ms(0, 20),
                 _ => chance.ms(0, 200),
             };
             // Each keeps its ways.
             let api = match tempo {
                 Tempo::Restarts => first,
+                Tempo::Led => usize::from(chance.percent(25)),
                 Tempo::Mixed | Tempo::Race | Tempo::Crowd | Tempo::PutBack => {
                     (first + again) % apis
                 }

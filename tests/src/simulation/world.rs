@@ -281,6 +281,13 @@ impl World {
             Arc::clone(&arithmetic) as _,
             Box::new(move || chance.fraction()),
         );
+        let leads = match self.plan.tempo {
+            Tempo::Led => number == 0,
+            _ => self.chance.percent(60),
+        };
+        if leads {
+            conductor.lead();
+        }
         *self.apis[number].lock() = Api {
             life,
             conductor: Some(Arc::new(conductor)),

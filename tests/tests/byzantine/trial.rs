@@ -32,13 +32,13 @@ use crate::{
 const PATIENT: usize = 0;
 pub const PATIENCE: Pace = Pace {
     deadline: Duration::from_secs(3),
-    line: "deadline_ms = 3000",
+    line: "deadline_ms = 3000\nlead = false",
 };
 /// Who is asked for what cannot be signed: that takes as long as the deadline is.
 const HASTY: usize = 1;
 pub const HASTE: Pace = Pace {
     deadline: Duration::from_millis(400),
-    line: "deadline_ms = 400",
+    line: "deadline_ms = 400\nlead = false",
 };
 /// When an answer must be there after its signer-api's deadline: what a busy machine takes, and
 /// less than would hide that one who is in haste waited as the other does.

@@ -9,11 +9,13 @@ pub struct Bug {
 }
 
 const PROMISES: &str = "cosigner/src/promises.rs";
+const LEADING: &str = "cosigner/src/promises/leading.rs";
 const SIGNING: &str = "cosigner/src/service/signing.rs";
 const WORKER: &str = "slashing/src/ledger/worker.rs";
 const BATCH: &str = "slashing/src/ledger/batch.rs";
 const RULES: &str = "slashing/src/rules.rs";
 const MACHINE: &str = "crates/threshold/src/round/machine.rs";
+const WAITING: &str = "crates/threshold/src/round/machine/waiting.rs";
 const COUNTING: &str = "crates/threshold/src/round/machine/counting.rs";
 const SIZE: &str = "crates/threshold/src/size.rs";
 const COMBINE: &str = "crates/threshold/src/combine.rs";
@@ -76,11 +78,13 @@ pub const BUGS: &[Bug] = &[
         name: "a full table evicts promises",
         edits: &[(
             PROMISES,
-            "            return PromiseAnswer::Full;\n",
-            "            if !BUG {
-                return PromiseAnswer::Full;
+            "        if self.floors.len() >= self.promises_max {\n            return None;\n        }\n",
+            "        if self.floors.len() >= self.promises_max {
+            if !BUG {
+                return None;
             }
-            self.floors.pop_first();\n",
+            self.floors.pop_first();
+        }\n",
         )],
     },
     Bug {
@@ -89,6 +93,41 @@ pub const BUGS: &[Bug] = &[
             PROMISES,
             "        now.saturating_duration_since(self.started) < START_PAUSE\n",
             "        !BUG && now.saturating_duration_since(self.started) < START_PAUSE\n",
+        )],
+    },
+    Bug {
+        name: "who leads passes what others were promised",
+        edits: &[(
+            LEADING,
+            "Some(floor) if floor.led && floor.ballot == ballot => Some(floor),",
+            "Some(floor) if floor.led && floor.ballot == ballot || BUG => Some(floor),",
+        )],
+    },
+    Bug {
+        name: "who leads asks for two messages for one duty",
+        edits: &[(
+            "signer-api/src/signing/leading.rs",
+            "    *last == Some((number, root))\n",
+            "    BUG || *last == Some((number, root))\n",
+        )],
+    },
+    Bug {
+        name: "a lead begins as if nothing were promised and signed",
+        edits: &[(
+            LEADING,
+            "let horizon = signed.max(self.reach);",
+            "let horizon = if BUG { Horizon::default() } else { signed.max(self.reach) };",
+        )],
+    },
+    Bug {
+        name: "what leading stands for is counted together with promises",
+        edits: &[(
+            MACHINE,
+            "                self.phase = Phase::Promising;\n",
+            "                self.phase = Phase::Promising;
+                if BUG {
+                    self.take_led();
+                }\n",
         )],
     },
     Bug {
@@ -276,9 +315,9 @@ pub const BUGS: &[Bug] = &[
                 "            && (self.is_a_spare_needed(now) && !BUG)\n",
             ),
             (
-                MACHINE,
-                "                    self.need_spares();\n",
-                "                    if !BUG { self.need_spares() }\n",
+                WAITING,
+                "        self.need_spares();\n        if self.terms.mode == Mode::Led {",
+                "        if !BUG { self.need_spares() }\n        if self.terms.mode == Mode::Led {",
             ),
         ],
     },

@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
+use threshold::round::Lead;
+
 use rand::{SeedableRng as _, rngs::StdRng, seq::IteratorRandom as _};
 
 use super::*;
@@ -19,6 +21,8 @@ enum Flaw {
     AnyBallotOfTheRoot,
     /// Promises do not wait for a commit that is queued.
     NoFence,
+    /// Who leads signs whatever is held.
+    LeadsAnyway,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,10 +65,14 @@ struct Search {
     n: usize,
     t: usize,
     ballots: Vec<Ballot>,
+    /// Who leads, and asks for no promise.
+    leads: Vec<bool>,
     flaw: Flaw,
     steps: Steps,
     now: Instant,
 }
+
+const LEAD: Lead = Lead(std::num::NonZeroU64::MIN);
 
 fn the_duty() -> DutyId {
     attest(VALIDATOR, 1)
@@ -72,16 +80,23 @@ fn the_duty() -> DutyId {
 
 impl Search {
     fn start(&self) -> State {
+        let mut promises = Promises::new(self.now.checked_sub(START_PAUSE).unwrap(), 1);
+        let horizon = promises.lead(LEAD, None, Horizon::default(), self.now);
+        assert!(horizon.unwrap().is_below(&the_duty().claim()));
+        let asked = |leads: &bool| match leads {
+            true => Asked::Over,
+            false => Asked::Pending,
+        };
         let seat = Seat {
-            promises: Promises::new(self.now.checked_sub(START_PAUSE).unwrap(), 1),
+            promises,
             signed: FREE,
             queue: vec![],
-            asked: vec![Asked::Pending; self.ballots.len()],
-            sign_pending: vec![false; self.ballots.len()],
+            asked: self.leads.iter().map(asked).collect(),
+            sign_pending: self.leads.clone(),
         };
         State {
             seats: vec![seat; self.n],
-            signing: vec![false; self.ballots.len()],
+            signing: self.leads.clone(),
         }
     }
 
@@ -156,7 +171,18 @@ impl Search {
 
     fn sign(&self, mut seat: Seat, k: usize, ballot: Ballot) -> Seat {
         seat.sign_pending[k] = false;
-        let mut answer = seat.promises.begin_sign(the_duty(), ballot, self.now);
+        let mut answer = match self.leads[k] {
+            true => seat
+                .promises
+                .begin_sign_led(the_duty(), ballot, LEAD, self.now),
+            false => seat.promises.begin_sign(the_duty(), ballot, self.now),
+        };
+        if self.flaw == Flaw::LeadsAnyway && self.leads[k] && answer != SignAnswer::Begun {
+            seat.promises.retire(the_duty());
+            answer = seat
+                .promises
+                .begin_sign_led(the_duty(), ballot, LEAD, self.now);
+        }
         if let (Flaw::AnyBallotOfTheRoot, SignAnswer::Outbid(held)) = (self.flaw, answer)
             && held.root == ballot.root
         {
@@ -262,16 +288,19 @@ fn fingerprint<T: std::hash::Hash>(value: &T) -> u64 {
     hasher.finish()
 }
 
-/// `"a0 b0 a1"`: coordinators by root and round.
+/// `"a0 b0 a1"`: coordinators by root and round; `a*` leads.
 fn search((n, t, coordinators): (usize, usize, &str), flaw: Flaw, steps: Steps) -> Search {
     let ballots = coordinators.split(' ').map(|coordinator| {
         let (root, round) = coordinator.split_at(1);
+        let round = round.replace('*', "0");
         ballot(round.parse().unwrap(), root.as_bytes()[0])
     });
+    let leads = coordinators.split(' ').map(|it| it.ends_with('*'));
     Search {
         n,
         t,
         ballots: ballots.collect(),
+        leads: leads.collect(),
         flaw,
         steps,
         now: Instant::now(),
@@ -285,6 +314,11 @@ fn no_interleaving_leaves_a_duty_stuck() {
         (3, 2, "a0 a0"),
         (3, 3, "a0 b0"),
         (4, 3, "a0 b0"),
+        (3, 2, "a* b0"),
+        (3, 2, "b* a0"),
+        (4, 3, "a* b0"),
+        (4, 3, "b* a0"),
+        (3, 2, "b* b0 a0"),
     ] {
         let (states, stuck) = search(case, Flaw::None, Steps::Coarse).explore();
         println!("{case:?}: {states} states");
@@ -304,6 +338,11 @@ fn no_random_interleaving_of_many_callers_leaves_a_duty_stuck() {
         (4, 3, "a0 b1 a2 b3"),
         (5, 3, "a0 b0 c1"),
         (7, 5, "a0 b0 a1 b1"),
+        (3, 2, "b* a0 b1 a1"),
+        (4, 3, "a* b0 a1"),
+        (4, 3, "b* a0 b1 a1"),
+        (4, 3, "b* b0 a0"),
+        (7, 5, "a* b0 a1 b1"),
     ] {
         for seed in 0..WALKS {
             let stuck = search(case, Flaw::None, Steps::Fine).walk(seed);
@@ -317,6 +356,9 @@ fn the_shortcuts_that_were_found_stuck_are_found_stuck_again() {
     for (flaw, coordinators) in [
         (Flaw::AnyBallotOfTheRoot, "a0 b0 a1"),
         (Flaw::NoFence, "a0 b0"),
+        (Flaw::LeadsAnyway, "a* b0"),
+        // Who leads asks for one message.
+        (Flaw::None, "a* b*"),
     ] {
         let search = search((4, 3, coordinators), flaw, Steps::Fine);
         let stuck = (0..200 * WALKS).find_map(|seed| Some((seed, search.walk(seed)?)));

@@ -21,8 +21,8 @@ use tonic::{
     transport::{Channel, Endpoint, Server},
 };
 use wire::proto::{
-    PromiseReply, PromiseRequest, SignReply, SignRequest, StatusReply, StatusRequest,
-    ValidatorsPage, ValidatorsRequest,
+    LeadReply, LeadRequest, PromiseReply, PromiseRequest, SignReply, SignRequest, StatusReply,
+    StatusRequest, ValidatorsPage, ValidatorsRequest,
     cosigner_client::CosignerClient,
     cosigner_server::{Cosigner, CosignerServer},
     sign_outcome::Outcome,
@@ -118,6 +118,10 @@ impl Cosigner for Front {
             }
         }
         Ok(reply)
+    }
+
+    async fn lead(&self, request: Request<LeadRequest>) -> Result<Response<LeadReply>, Status> {
+        self.honest.clone().lead(request.into_inner()).await
     }
 
     async fn validators(

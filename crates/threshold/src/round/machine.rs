@@ -1,6 +1,7 @@
 //! The state machine: what happens when. What is counted, and why it fails, is in `counting`.
 
 mod counting;
+mod led;
 mod member;
 mod seats;
 mod waiting;
@@ -80,6 +81,9 @@ impl Round {
         if !round.has_time_for_spares(now) {
             round.need_spares();
         }
+        if round.terms.mode == Mode::Led && !round.leads_enough() {
+            round.terms.mode = Mode::Promised;
+        }
         round.begin(now, &mut effects);
         round.advance(now, &mut effects);
         (round, effects)
@@ -110,9 +114,7 @@ impl Round {
             Event::Woken => self.wake = None,
             Event::Retry => {
                 if self.phase == Phase::Waiting && now < self.terms.deadline {
-                    self.need_spares();
-                    self.round = self.highest.saturating_add(1);
-                    self.begin(now, &mut effects);
+                    self.begin_another(now, &mut effects);
                 }
             }
         }
@@ -245,17 +247,6 @@ impl Round {
         }
     }
 
-    /// Takes note of how long an answer to the present ballot took.
-    fn measure(&mut self, now: Duration, peer: Peer) {
-        if let Some(&mut Member {
-            stage: Stage::PromiseAsked { at },
-            ..
-        }) = self.able(peer)
-        {
-            self.measured = self.measured.max(now.saturating_sub(at));
-        }
-    }
-
     fn able(&mut self, peer: Peer) -> Option<&mut Member> {
         self.members
             .iter_mut()
@@ -297,6 +288,9 @@ impl Round {
         {
             self.phase = Phase::Signing;
         }
+        if self.phase == Phase::Signing && open && self.terms.mode == Mode::Led {
+            self.lead(now, effects);
+        }
         if self.phase == Phase::Signing && open {
             self.ask_to_sign(now, effects);
         }
@@ -317,7 +311,7 @@ impl Round {
     }
 
     /// Begins a ballot: everybody who can still sign is asked again, but for the spares.
-    fn begin(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+    pub(super) fn begin(&mut self, now: Duration, effects: &mut Vec<Effect>) {
         self.highest = self.highest.max(self.round);
         self.began = now;
         self.measured = Duration::ZERO;
@@ -326,7 +320,7 @@ impl Round {
             member.before = member.abstention();
             // A slow answer may still come; asking directly twice would not hasten it.
             let is_asked = matches!(member.stage, Stage::SignAsked { .. });
-            if self.terms.mode == Mode::Promised || !is_asked {
+            if self.terms.mode != Mode::Direct || !is_asked {
                 member.stage = Stage::Idle;
             }
         }
@@ -334,6 +328,10 @@ impl Round {
             Mode::Promised => {
                 self.phase = Phase::Promising;
                 self.ask_to_promise(now, effects);
+            }
+            Mode::Led => {
+                self.phase = Phase::Signing;
+                self.take_led();
             }
             Mode::Direct => self.phase = Phase::Signing,
         }
@@ -358,7 +356,7 @@ impl Round {
     }
 
     /// From now on nobody is a spare.
-    fn need_spares(&mut self) {
+    pub(super) fn need_spares(&mut self) {
         for member in &mut self.members {
             member.spare = false;
         }
@@ -390,7 +388,7 @@ impl Round {
         let mut to = Vec::new();
         for member in &mut self.members {
             let is_ready = match self.terms.mode {
-                Mode::Promised => matches!(member.stage, Stage::Promised { .. }),
+                Mode::Promised | Mode::Led => matches!(member.stage, Stage::Promised { .. }),
                 Mode::Direct => member.stage == Stage::Idle,
             };
             let is_wanted = member.sounded || wanted.contains(member.seat);
@@ -401,12 +399,13 @@ impl Round {
         }
         if !to.is_empty() {
             let (ballot, not_after) = match self.terms.mode {
-                Mode::Promised => (Some(self.ballot()), self.window_end()),
+                Mode::Promised | Mode::Led => (Some(self.ballot()), self.window_end()),
                 Mode::Direct => (None, self.terms.deadline),
             };
             effects.push(Effect::Sign {
                 round: self.round,
                 ballot,
+                led: self.terms.mode == Mode::Led,
                 to,
                 not_after,
             });
@@ -422,11 +421,11 @@ impl Round {
                 && !coming.contains(member.seat)
         });
         let ready = spares.filter_map(|member| match (&member.stage, self.terms.mode) {
-            (Stage::Promised { order }, Mode::Promised) => {
+            (Stage::Promised { order }, Mode::Promised | Mode::Led) => {
                 Some((member.reserve, *order, member.seat))
             }
             (Stage::Idle, Mode::Direct) => Some((member.reserve, 0, member.seat)),
-            (Stage::Idle, Mode::Promised)
+            (Stage::Idle, Mode::Promised | Mode::Led)
             | (Stage::Promised { .. }, Mode::Direct)
             | (Stage::PromiseAsked { .. } | Stage::SignAsked { .. }, _)
             | (Stage::Outbid | Stage::Failed(_), _) => None,

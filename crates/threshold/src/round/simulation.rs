@@ -43,8 +43,12 @@ impl Chance {
 #[derive(Default)]
 struct Cosigner {
     promised: Option<(Ballot, Duration)>,
+    /// What is held was not promised: who leads signs it. Any promise is higher.
+    held_for_leader: bool,
     signed: Option<SigningRoot>,
     quiet_until: Duration,
+    /// The first coordinator leads it, and has since before anything happened.
+    led: bool,
 }
 
 struct Coordinator {
@@ -60,13 +64,21 @@ enum Happening {
     Ask {
         ballot: Ballot,
         peer: Peer,
-        sign: bool,
+        what: What,
     },
     Tell(Event),
     Wake(Duration),
     Retry(Duration),
     Stop,
     Restart(usize),
+}
+
+/// What a cosigner is asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    Promise,
+    Sign,
+    SignLed,
 }
 
 #[derive(Clone, Copy)]
@@ -85,6 +97,8 @@ struct World {
     /// In the order of time; whose, and in which of its lives.
     agenda: BTreeMap<(Duration, u64), (usize, usize, Happening)>,
     cosigners: Vec<Cosigner>,
+    /// Whom the first coordinator takes to be led.
+    led: Vec<bool>,
     coordinators: Vec<Coordinator>,
     combined: Vec<SigningRoot>,
     verdicts: Vec<Verdict>,
@@ -98,11 +112,21 @@ impl World {
             now: Duration::ZERO,
             sequence: 0,
             agenda: BTreeMap::new(),
-            cosigners: (0..setting.n).map(|_| Cosigner::default()).collect(),
+            cosigners: Vec::new(),
+            led: Vec::new(),
             coordinators: Vec::new(),
             combined: Vec::new(),
             verdicts: Vec::new(),
         };
+        let leads = world.chance.percent(60);
+        for _ in 0..setting.n {
+            let led = leads && world.chance.percent(90);
+            world.led.push(led);
+            world.cosigners.push(Cosigner {
+                led,
+                ..Cosigner::default()
+            });
+        }
         for (whose, root) in roots.iter().enumerate() {
             world.coordinators.push(Coordinator {
                 root: SigningRoot([*root; 32]),
@@ -161,7 +185,7 @@ impl World {
         let current = self.coordinators[whose].epoch == epoch;
         match what {
             Happening::Begin => self.begin(whose),
-            Happening::Ask { ballot, peer, sign } => self.ask(whose, epoch, ballot, peer, sign),
+            Happening::Ask { ballot, peer, what } => self.ask(whose, epoch, ballot, peer, what),
             Happening::Tell(event) if current => self.tell(whose, event),
             Happening::Wake(at) if current && self.coordinators[whose].wake == Some(at) => {
                 self.tell(whose, Event::Woken);
@@ -181,6 +205,7 @@ impl World {
             }
             Happening::Restart(which) => {
                 self.cosigners[which].promised = None;
+                self.cosigners[which].led = false;
                 self.cosigners[which].quiet_until = self.now + QUIET;
             }
         }
@@ -196,13 +221,18 @@ impl World {
                 reserve: self.chance.percent(10),
                 sounded: self.chance.percent(10),
                 spare: self.chance.percent(25),
+                led: whose == 0 && self.led[peer],
             })
             .collect();
         let turn = usize::try_from(self.chance.below(64)).unwrap() % members.len();
         members.rotate_left(turn);
         let terms = Terms {
             root: self.coordinators[whose].root,
-            mode: Mode::Promised,
+            mode: if whose == 0 {
+                Mode::Led
+            } else {
+                Mode::Promised
+            },
             threshold: self.setting.t,
             size: self.setting.n,
             members,
@@ -232,16 +262,18 @@ impl World {
                     not_after,
                 } => {
                     assert!(self.now < not_after);
-                    self.send(whose, ballot, to, false);
+                    self.send(whose, ballot, to, What::Promise);
                 }
                 Effect::Sign {
                     ballot,
+                    led,
                     to,
                     not_after,
                     ..
                 } => {
                     assert!(self.now < not_after, "signing is asked for too late");
-                    self.send(whose, ballot.expect("slashable"), to, true);
+                    let what = if led { What::SignLed } else { What::Sign };
+                    self.send(whose, ballot.expect("slashable"), to, what);
                 }
                 Effect::Combine(partials) => self.combine(whose, &partials),
                 Effect::Blame(peers) => panic!("blames {peers:?}"),
@@ -261,13 +293,13 @@ impl World {
         }
     }
 
-    fn send(&mut self, whose: usize, ballot: Ballot, to: Vec<Peer>, sign: bool) {
+    fn send(&mut self, whose: usize, ballot: Ballot, to: Vec<Peer>, what: What) {
         for peer in to {
             let delay = self.delay();
             if self.setting.faults && self.chance.percent(5) {
                 self.lose(whose, peer, ballot.round);
             } else {
-                self.plan(delay, whose, Happening::Ask { ballot, peer, sign });
+                self.plan(delay, whose, Happening::Ask { ballot, peer, what });
             }
         }
     }
@@ -286,8 +318,8 @@ impl World {
     }
 
     /// What a cosigner does; its coordinator may be another one by the time of the reply.
-    fn ask(&mut self, whose: usize, epoch: usize, ballot: Ballot, peer: Peer, sign: bool) {
-        let event = self.answer(ballot, peer, sign);
+    fn ask(&mut self, whose: usize, epoch: usize, ballot: Ballot, peer: Peer, what: What) {
+        let event = self.answer(ballot, peer, what);
         if self.coordinators[whose].epoch != epoch {
             return;
         }
@@ -299,7 +331,7 @@ impl World {
         }
     }
 
-    fn answer(&mut self, ballot: Ballot, peer: Peer, sign: bool) -> Event {
+    fn answer(&mut self, ballot: Ballot, peer: Peer, what: What) -> Event {
         let now = self.now;
         let cosigner = &mut self.cosigners[peer.0];
         let round = ballot.round;
@@ -314,14 +346,17 @@ impl World {
                 failure,
             }
         };
-        if !sign {
+        if what == What::Promise {
             if now < cosigner.quiet_until {
                 return failed(FailureReason::Starting);
             }
             return match cosigner.promised {
-                Some((held, _)) if held > ballot => Event::Outbid { peer, round, held },
+                Some((held, _)) if held > ballot && !cosigner.held_for_leader => {
+                    Event::Outbid { peer, round, held }
+                }
                 Some(_) | None => {
                     cosigner.promised = Some((ballot, now));
+                    cosigner.held_for_leader = false;
                     Event::Promised {
                         peer,
                         round,
@@ -330,8 +365,20 @@ impl World {
                 }
             };
         }
-        if self.setting.fenced {
+        if self.setting.fenced && what == What::SignLed {
             match cosigner.promised {
+                Some(_) | None if !cosigner.led => return failed(FailureReason::NotLed),
+                None => {
+                    cosigner.promised = Some((ballot, now));
+                    cosigner.held_for_leader = true;
+                }
+                Some((held, _)) if cosigner.held_for_leader && held == ballot => {}
+                Some((held, _)) if held > ballot => return Event::Outbid { peer, round, held },
+                Some(_) => return failed(FailureReason::TooLate),
+            }
+        } else if self.setting.fenced {
+            match cosigner.promised {
+                Some(_) if cosigner.held_for_leader => return failed(FailureReason::TooLate),
                 Some((held, _)) if held > ballot => return Event::Outbid { peer, round, held },
                 Some((held, at)) if held == ballot && now <= at + SIGN_WINDOW => {}
                 Some(_) | None => return failed(FailureReason::TooLate),

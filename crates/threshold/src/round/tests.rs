@@ -2,6 +2,7 @@
 
 mod bench;
 mod faulty;
+mod led;
 mod mixes;
 mod spares;
 

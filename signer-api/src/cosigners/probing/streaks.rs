@@ -141,7 +141,9 @@ impl Streaks {
     /// Whether a signature of this mode would probe it.
     pub(super) fn is_to_be_probed(&self, mode: Mode, now: Instant) -> bool {
         match mode {
-            Mode::Promised => self.promise.is_to_be_probed(now) || self.commit.is_to_be_probed(now),
+            Mode::Promised | Mode::Led => {
+                self.promise.is_to_be_probed(now) || self.commit.is_to_be_probed(now)
+            }
             Mode::Direct => self.sign.is_to_be_probed(now),
         }
     }
@@ -149,7 +151,7 @@ impl Streaks {
     /// Whether the caller probes it now: one in a while.
     pub(super) fn probe(&mut self, mode: Mode, now: Instant) -> bool {
         match mode {
-            Mode::Promised => {
+            Mode::Promised | Mode::Led => {
                 let (promise, commit) = (self.promise.probe(now), self.commit.probe(now));
                 promise || commit
             }

@@ -93,6 +93,10 @@ impl Transport for Far {
         Box::pin(does(signs, proto::SignReply { outcomes }))
     }
 
+    fn lead(&self, _request: proto::LeadRequest) -> Call<proto::LeadReply> {
+        Box::pin(pending())
+    }
+
     fn status(&self) -> Call<proto::StatusReply> {
         let reply = proto::StatusReply {
             ready: true,
@@ -158,19 +162,19 @@ impl Setting {
 
     /// Whether the odd one would be among the first.
     fn relies_on_odd(&self, mode: Mode) -> bool {
-        let invited = self.cosigners.invite(&self.members, 2, mode);
+        let invited = self.cosigners.invite(&self.members, 2, mode, &[]).1;
         invited[..2].iter().any(|member| member.peer == Peer(ODD))
     }
 
     /// Begins one request, as a round would: whether it relies on the odd one.
     fn request(&mut self, mode: Mode) -> bool {
         self.requests += 1;
-        let invited = self.cosigners.invite(&self.members, 2, mode);
+        let invited = self.cosigners.invite(&self.members, 2, mode, &[]).1;
         let to = invited.iter().filter(|member| !member.spare);
         let to: Vec<Peer> = to.map(|member| member.peer).collect();
         let passed_over = match mode {
             Mode::Promised => self.cosigners.passed_over(&to, &self.members, 2),
-            Mode::Direct => BTreeSet::new(),
+            Mode::Direct | Mode::Led => BTreeSet::new(),
         };
         for (position, member) in invited.iter().enumerate() {
             let is_asked = position < 2 || member.sounded;
@@ -209,7 +213,7 @@ impl Setting {
 /// Asks one to promise, if that is needed, and to sign.
 async fn signed(link: &Link, mode: Mode, slot: u64) {
     let duty = match mode {
-        Mode::Promised => Duty::Block(BeaconBlockHeader {
+        Mode::Promised | Mode::Led => Duty::Block(BeaconBlockHeader {
             slot: Slot(slot),
             proposer_index: 1,
             parent_root: Root([4; 32]),
@@ -228,7 +232,7 @@ async fn signed(link: &Link, mode: Mode, slot: u64) {
     let ballot = (mode == Mode::Promised).then_some(Ballot { round: 0, root });
     let (ask, mut answers) = ask(&order, DEADLINE);
     let ask = Arc::new(Ask {
-        item: Item::new(&order, ballot.as_ref()),
+        item: Item::new(&order, ballot.as_ref(), None),
         ballot,
         ..ask
     });

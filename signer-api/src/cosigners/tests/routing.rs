@@ -58,7 +58,9 @@ impl Setting {
             let index = u64::try_from(position).unwrap() + 1;
             (Peer(position), ShareIndex::new(index).unwrap())
         });
-        self.cosigners.invite(&members.collect::<Vec<_>>(), 3, mode)
+        self.cosigners
+            .invite(&members.collect::<Vec<_>>(), 3, mode, &[])
+            .1
     }
 
     fn order(&self, mode: Mode) -> Vec<usize> {
@@ -200,7 +202,7 @@ async fn only_who_is_well_has_spares_behind_it() {
     let index = |value| ShareIndex::new(value).unwrap();
     let claims = [1, 1, 3, 4].map(index).into_iter().enumerate();
     let claims: Vec<_> = claims.map(|(peer, index)| (Peer(peer), index)).collect();
-    let invited = setting.cosigners.invite(&claims, 3, Mode::Promised);
+    let invited = setting.cosigners.invite(&claims, 3, Mode::Promised, &[]).1;
     assert!(
         all_are_asked(invited),
         "two claim one index: the first three are two"

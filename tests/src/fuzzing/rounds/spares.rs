@@ -7,7 +7,7 @@ use threshold::{
     round::{Effect, Event, Invited, Mode, Peer, SIGN_WINDOW, Terms},
 };
 
-use super::ROOT;
+use super::{ROOT, leads};
 
 /// What a member was last asked in the present ballot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +63,10 @@ pub(super) struct Spares {
     /// From here on there are no spares: some were needed, or another ballot began.
     are_needed: bool,
     is_combining: bool,
+    /// The first ballot needs no promises, and lasts.
+    leads: bool,
+    /// Somebody holds another caller's ballot: the other is left time.
+    is_outbid: bool,
     /// The moment that was asked for last.
     wake: Option<Duration>,
     is_done: bool,
@@ -70,9 +74,14 @@ pub(super) struct Spares {
 
 impl Spares {
     pub(super) fn new(terms: &Terms) -> Self {
+        let leads = leads(terms);
         let members = terms.members.iter().map(|&invited| Seen {
             invited,
-            asked: Asked::Nothing,
+            asked: if leads && invited.led && !invited.spare {
+                Asked::Promised
+            } else {
+                Asked::Nothing
+            },
             turn: Duration::ZERO,
             holds: false,
             is_out: false,
@@ -81,10 +90,12 @@ impl Spares {
         let taken = taken.map(|it| it.promise_within + it.sign_within).max();
         Self {
             members: members.collect(),
-            ballot: None,
+            ballot: leads.then_some((0, Duration::ZERO)),
             // One that is late, and then its spare: is there time for both?
             are_needed: taken.unwrap_or_default() * 2 >= terms.deadline,
             is_combining: false,
+            leads,
+            is_outbid: false,
             wake: None,
             is_done: false,
             terms: terms.clone(),
@@ -149,6 +160,7 @@ impl Spares {
                 let is_present = present == Some(*round);
                 if let Some(member) = self.member(*peer).filter(|_| is_present) {
                     member.asked = Asked::Out;
+                    self.is_outbid |= matches!(event, Event::Outbid { .. });
                 }
             }
             Event::Signed { peer, .. } => {
@@ -172,8 +184,12 @@ impl Spares {
     pub(super) fn effect(&mut self, now: Duration, effect: &Effect) {
         match effect {
             Effect::Promise { ballot, to, .. } => self.promise(now, *ballot, to),
-            Effect::Sign { to, .. } => {
+            Effect::Sign { led, to, .. } => {
+                let are_needed = self.are_needed || self.coming(now) < self.terms.threshold;
                 for peer in to {
+                    let is_spare = self.member(*peer).unwrap().invited.spare;
+                    assert!(!led || are_needed || !is_spare, "{peer:?} is a spare");
+                    self.are_needed |= *led && is_spare;
                     self.member(*peer).unwrap().asked = Asked::ToSign(now);
                 }
             }
@@ -192,6 +208,7 @@ impl Spares {
     }
 
     fn promise(&mut self, now: Duration, ballot: Ballot, to: &[Peer]) {
+        self.leads = false;
         if self.ballot.is_none_or(|(round, _)| round != ballot.round) {
             self.are_needed |= self.ballot.is_some();
             self.ballot = Some((ballot.round, now));
@@ -231,7 +248,7 @@ impl Spares {
         if self.is_combining || !self.ballot.is_some_and(is_open) {
             return;
         }
-        if self.coming(now) < self.terms.threshold {
+        if self.coming(now) < self.terms.threshold && !(self.leads && self.is_outbid) {
             for member in can_sign() {
                 assert_ne!(member.asked, Asked::Nothing, "{:?}", member.invited.peer);
             }

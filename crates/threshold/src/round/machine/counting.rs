@@ -7,7 +7,7 @@ use crate::round::{
     Dissent, Effect, Failure, FailureReason, Mode, Peer, Refusal, RefusalReason, Verdict,
 };
 
-fn distinct<'a>(members: impl Iterator<Item = &'a Member>) -> Seats {
+pub(super) fn distinct<'a>(members: impl Iterator<Item = &'a Member>) -> Seats {
     members.map(|member| member.seat).collect()
 }
 

@@ -39,6 +39,7 @@ pub(super) struct Member {
     pub(super) reserve: bool,
     pub(super) sounded: bool,
     pub(super) spare: bool,
+    pub(super) led: bool,
     pub(super) promise_within: Duration,
     pub(super) sign_within: Duration,
     /// Until then what it was asked last waited for its turn.
@@ -59,6 +60,7 @@ impl Member {
             reserve: invited.reserve,
             sounded: invited.sounded,
             spare: invited.spare,
+            led: invited.led,
             promise_within: invited.promise_within,
             sign_within: invited.sign_within,
             turn: Duration::ZERO,

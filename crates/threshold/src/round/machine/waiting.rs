@@ -49,7 +49,7 @@ impl Round {
                 deadline.saturating_sub(to_sign.saturating_mul(asked))
             }
             // All spares are asked at once when the first is late: in this ballot's time, or in another's.
-            Mode::Promised => {
+            Mode::Promised | Mode::Led => {
                 let to_promise = slowest(|member| member.promise_within);
                 let promised = to_promise.saturating_mul(2).saturating_add(to_sign);
                 let signed = promised.saturating_add(to_sign);
@@ -61,6 +61,23 @@ impl Round {
         };
         let part = deadline.checked_div(TURN_PART).unwrap_or_default();
         end.min(part)
+    }
+
+    /// Takes note of how long an answer to the present ballot took, to what is asked first.
+    pub(super) fn measure(&mut self, now: Duration, peer: Peer) {
+        let is_led = self.terms.mode == Mode::Led;
+        let asked_at = self.able(peer).and_then(|member| match member.stage {
+            Stage::PromiseAsked { at } => Some(at),
+            Stage::SignAsked { at } if is_led => Some(at),
+            Stage::SignAsked { .. }
+            | Stage::Idle
+            | Stage::Promised { .. }
+            | Stage::Outbid
+            | Stage::Failed(_) => None,
+        });
+        if let Some(at) = asked_at {
+            self.measured = self.measured.max(now.saturating_sub(at));
+        }
     }
 
     /// Gives this ballot up, and sets the moment for the next.
@@ -90,6 +107,17 @@ impl Round {
         self.phase = Phase::Waiting;
         let latest = now.saturating_add(most).min(self.terms.deadline);
         effects.push(Effect::RetryBetween { earliest, latest });
+    }
+
+    /// Begins another ballot than the first, in which everybody is asked, for promises where the duty
+    /// can be slashed.
+    pub(super) fn begin_another(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        self.need_spares();
+        if self.terms.mode == Mode::Led {
+            self.terms.mode = Mode::Promised;
+        }
+        self.round = self.highest.saturating_add(1);
+        self.begin(now, effects);
     }
 
     /// Ends when nothing that is still to be heard can make a difference.

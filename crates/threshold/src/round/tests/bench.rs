@@ -57,6 +57,7 @@ pub(super) fn invited(peer: usize) -> Invited {
         reserve: false,
         sounded: false,
         spare: false,
+        led: false,
     }
 }
 

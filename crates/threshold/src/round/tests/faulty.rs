@@ -119,13 +119,14 @@ impl World {
                 reserve: chance.below(6) == 0,
                 sounded: chance.below(6) == 0,
                 spare: chance.below(4) == 0,
+                led: chance.below(5) > 0,
             }
         });
         let mut members: Vec<Invited> = members.collect();
         members.rotate_left(usize::try_from(chance.below(64)).unwrap() % n);
         let terms = Terms {
             root: ROOT,
-            mode: chance.pick(&[Mode::Promised, Mode::Direct]),
+            mode: chance.pick(&[Mode::Promised, Mode::Direct, Mode::Led]),
             threshold: t,
             size: n,
             members,
@@ -232,9 +233,14 @@ impl World {
                     }
                 }
                 Effect::Sign {
-                    round, ballot, to, ..
+                    round,
+                    ballot,
+                    led,
+                    to,
+                    ..
                 } => {
-                    assert_eq!(ballot.is_some(), self.terms.mode == Mode::Promised);
+                    assert_eq!(ballot.is_some(), self.terms.mode != Mode::Direct);
+                    assert_eq!(led, self.leads() && round == 0);
                     let to = self.mistaken(round, to);
                     self.sign(round, &to)?;
                 }
@@ -272,7 +278,7 @@ impl World {
         let others = self.terms.members.iter().map(|member| member.peer);
         let others = others.filter(|peer| {
             let is_direct = self.terms.mode == Mode::Direct;
-            (is_direct || self.promised.contains(&(round, *peer))) && !before.contains(peer)
+            (is_direct || self.has_promised(round, *peer)) && !before.contains(peer)
         });
         match self.mistake {
             Mistake::HedgesToTheSame if !before.is_empty() => before,
@@ -348,8 +354,8 @@ impl World {
     /// Nobody twice in one ballot, nobody without a promise, no more than are needed.
     fn sign(&mut self, round: u64, to: &[Peer]) -> Result<(), String> {
         for peer in to {
-            let is_promised = self.promised.contains(&(round, *peer));
-            if self.terms.mode == Mode::Promised && !is_promised {
+            let is_promised = self.has_promised(round, *peer);
+            if self.terms.mode != Mode::Direct && !is_promised {
                 return Err(format!("{peer:?} is asked without a promise"));
             }
             if self.asked.insert((round, *peer), self.now).is_some() {
@@ -367,11 +373,42 @@ impl World {
         Ok(())
     }
 
+    /// Whether the first ballot needs no promises.
+    fn leads(&self) -> bool {
+        let led = self.terms.members.iter().filter(|member| member.led);
+        let led: BTreeSet<ShareIndex> = led.map(|member| member.index).collect();
+        self.terms.mode == Mode::Led && led.len() >= self.terms.threshold
+    }
+
+    fn has_promised(&self, round: u64, peer: Peer) -> bool {
+        let is_led = round == 0 && self.leads() && self.member(peer).led;
+        is_led || self.promised.contains(&(round, peer))
+    }
+
     fn answer(&mut self, peer: Peer, round: u64) {
+        if round == 0 && self.leads() && self.chance.below(10) == 0 {
+            let failure = Failure {
+                reason: FailureReason::NotLed,
+                message: String::new(),
+            };
+            let event = Event::Failed {
+                peer,
+                round,
+                failure,
+            };
+            return self.later(PROMPT, event);
+        }
         let good = PartialSignature::Plain([u8::try_from(peer.0).unwrap(); 96]);
         let bad = PartialSignature::Plain([0xff; 96]);
         let given = |partial| Event::Signed { peer, partial };
         match self.conduct[peer.0] {
+            Conduct::Outbids if self.leads() && round == 0 && self.outbid.insert(peer) => {
+                let held = Ballot {
+                    round: 1,
+                    root: SigningRoot([9; 32]),
+                };
+                self.later(PROMPT, Event::Outbid { peer, round, held });
+            }
             Conduct::Honest | Conduct::Outbids => self.later(PROMPT, given(good)),
             Conduct::Slow => self.later(20 * PROMPT, given(good)),
             Conduct::Silent | Conduct::Withholds => {}
@@ -403,7 +440,7 @@ impl World {
 
     /// Whoever is late is replaced, as long as there is somebody to replace it.
     fn enough_are_asked(&self, round: &Round) -> Result<(), String> {
-        if self.terms.mode == Mode::Promised || self.retry.is_some() || round.is_done() {
+        if self.terms.mode != Mode::Direct || self.retry.is_some() || round.is_done() {
             return Ok(());
         }
         let mut counted = self.on_its_way(0);
