@@ -26,7 +26,10 @@ use std::{
 };
 
 use duty::{Claim, Epoch, PublicKey, Slot};
-use threshold::{Ballot, round::Horizon};
+use threshold::{
+    Ballot,
+    round::{Horizon, LEAD_WINDOW, SIGN_WINDOW},
+};
 
 pub use book::{Fence, PromiseBook};
 use leading::Leader;
@@ -38,6 +41,13 @@ pub const SIGN_WITHIN: Duration = Duration::from_secs(1);
 /// How long a cosigner promises nothing after its start. A coordinator sends no sign request later
 /// than [`SIGN_WITHIN`] after it began its ballot; the rest is for messages on their way.
 pub const START_PAUSE: Duration = Duration::from_secs(2);
+
+// Who is led after a restart has forgotten promises whose ballots are over, and not begun together with one
+// that was led before these were promised.
+const _: () = assert!(
+    START_PAUSE.as_millis() > SIGN_WINDOW.as_millis() + LEAD_WINDOW.as_millis()
+        && SIGN_WITHIN.as_millis() == SIGN_WINDOW.as_millis()
+);
 
 /// Honest rounds rise one by one, after pauses: nobody gets here within the life of a duty.
 pub const ROUND_FAR: u64 = 1_000_000;
@@ -123,7 +133,7 @@ pub enum SignAnswer {
     Begun,
     /// This higher ballot is held.
     Outbid(Ballot),
-    /// No promise to this ballot is held; or, for who leads, another one.
+    /// No promise to this ballot is held; or, for who leads, another one, or there is no room.
     NotPromised,
     /// The promise is older than [`SIGN_WITHIN`].
     TooLate,

@@ -145,7 +145,6 @@ impl Service {
     /// From now on it promises nothing and says that it is not ready; what it has promised, it signs.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
-        self.promises.end_lead(None);
     }
 
     fn is_stopping(&self) -> bool {

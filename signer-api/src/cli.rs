@@ -311,11 +311,12 @@ pub(crate) fn build(
         .map_err(|error| ConfigError::new(format!("no thread can be started: {error}")))?;
     let cosigners = Arc::new(Cosigners::open(config, &metrics)?);
     let validators = Validators::discover(Arc::clone(&cosigners), committee, Arc::clone(&metrics));
+    let leads = config.lead.then(|| committee.threshold());
     let signing = Signing::new(
         Arc::clone(&cosigners),
         cpu.clone(),
         Arc::clone(&metrics),
-        config.lead,
+        leads,
     );
     Ok(Arc::new(App {
         network,

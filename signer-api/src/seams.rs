@@ -48,12 +48,15 @@ impl Conductor {
             let key = committee.group_key();
             (key, Arc::new(Validator { committee, members }))
         });
+        let validators: HashMap<PublicKey, Arc<Validator>> = validators.collect();
+        let thresholds = validators.values().map(|it| it.committee.threshold());
+        let leads = thresholds.min();
         let shared = Arc::clone(&cosigners);
         Self {
             cosigners,
-            validators: validators.collect(),
+            validators,
             admission: Admission::new(1_024, 1024 * 1024),
-            signing: Signing::with(shared, Cpu::inline(), metrics, arithmetic, chance, true),
+            signing: Signing::with(shared, Cpu::inline(), metrics, arithmetic, chance, leads),
         }
     }
 

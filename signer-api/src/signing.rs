@@ -120,12 +120,13 @@ enum Part {
 }
 
 impl Signing {
-    /// `leads` says whether cosigners are led. Must be called within a runtime.
+    /// Leads the cosigners if that is given: the smallest threshold that there is. Must be called within a
+    /// runtime.
     pub(crate) fn new(
         cosigners: Arc<Cosigners>,
         cpu: Cpu,
         metrics: Arc<Metrics>,
-        leads: bool,
+        leads: Option<usize>,
     ) -> Self {
         let chance = Box::new(|| rand::rng().random());
         Self::with(cosigners, cpu, metrics, Arc::new(Plain), chance, leads)
@@ -138,12 +139,12 @@ impl Signing {
         metrics: Arc<Metrics>,
         arithmetic: Arc<dyn Arithmetic>,
         chance: Chance,
-        leads: bool,
+        leads: Option<usize>,
     ) -> Self {
         let chance = Arc::new(chance);
-        let leading = leads.then(|| {
+        let leading = leads.map(|threshold_min| {
             let (cosigners, metrics) = (Arc::clone(&cosigners), Arc::clone(&metrics));
-            Leading::start(cosigners, metrics, Arc::clone(&chance))
+            Leading::start(cosigners, metrics, Arc::clone(&chance), threshold_min)
         });
         let shared = Shared {
             combiner: Combiner::new(cpu.clone(), Arc::clone(&arithmetic)),

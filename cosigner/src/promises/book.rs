@@ -118,7 +118,7 @@ impl PromiseBook {
     }
 
     /// See [`Promises::end_lead`].
-    pub fn end_lead(&self, lead: Option<Lead>) {
+    pub fn end_lead(&self, lead: Lead) {
         self.promises.lock().end_lead(lead);
     }
 

@@ -70,10 +70,9 @@ impl Promises {
         Some(horizon)
     }
 
-    /// Ends a lead, if it is the present one; all, if none is named.
-    pub fn end_lead(&mut self, lead: Option<Lead>) {
-        self.leader
-            .take_if(|leader| lead.is_none_or(|lead| lead == leader.lead));
+    /// Ends a lead, if it is the present one.
+    pub fn end_lead(&mut self, lead: Lead) {
+        self.leader.take_if(|leader| leader.lead == lead);
     }
 
     /// Lets a duty be signed without a promise, if the caller leads in it: it is above the horizon,

@@ -1,6 +1,5 @@
 //! Who leads, and from where on.
 
-use duty::{Epoch, Slot};
 use threshold::round::{Horizon, Lead};
 
 use super::Service;
@@ -15,7 +14,7 @@ impl Service {
         begins: bool,
     ) -> Option<Horizon> {
         if replaces == Some(lead) {
-            self.promises.end_lead(replaces);
+            self.promises.end_lead(lead);
             return None;
         }
         if self.is_stopping() {
@@ -28,27 +27,16 @@ impl Service {
             return None;
         }
         let signed = self.signed().await?;
-        let led = self.promises.lead(lead, replaces, signed);
-        if self.is_stopping() {
-            self.promises.end_lead(None);
-            return None;
-        }
-        led
+        self.promises.lead(lead, replaces, signed)
     }
 
-    /// How high anything signed lies at most, as the ledger says. A ratchet that an operator has put
-    /// far ahead says nothing of what was signed: nothing is that the clock does not let pass.
+    /// How high anything signed lies at most, as the ledger says. A ratchet that an operator has put far
+    /// ahead lies there as well, whatever the clock says: the clock may be the one that is wrong.
     async fn signed(&self) -> Option<Horizon> {
         let highest = self.parts.ledger.highest().await.ok()?;
-        let highest = Horizon {
+        Some(Horizon {
             target: highest.target,
             slot: highest.slot,
-        };
-        let clock = self.parts.clock.position((self.parts.time)());
-        let most = clock.map(|now| Horizon {
-            target: Epoch(now.epoch.0.saturating_add(1)),
-            slot: Slot(now.slot.0.saturating_add(1)),
-        });
-        Some(most.map_or(highest, |most| highest.min(most)))
+        })
     }
 }

@@ -28,6 +28,10 @@ pub use machine::Round;
 /// a restart cannot let an old coordinator in.
 pub const SIGN_WINDOW: Duration = Duration::from_secs(1);
 
+/// All whom a caller leads began within this, by its clock: who restarts in between begins nothing, because
+/// of its start pause, which is longer than this and [`SIGN_WINDOW`] together.
+pub const LEAD_WINDOW: Duration = Duration::from_millis(500);
+
 /// A coordinator's bid for one duty: ordered by round, then by root. Callers that want the same
 /// message in the same round share one ballot; different messages never do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

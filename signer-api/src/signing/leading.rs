@@ -4,7 +4,7 @@
 //! What a caller owes for that:
 //!
 //! - of a duty it asks for one message in this way, whatever became of it;
-//! - all whom it leads began at one time: who joined later, or again after a restart, may have
+//! - all whom it leads began within [`LEAD_WINDOW`]: who joined later, or again after a restart, may have
 //!   forgotten what was promised in between, and the others would not be asked. Whom it has lost it
 //!   leads again only when it begins with all anew.
 //!
@@ -22,7 +22,7 @@ use std::{
 use duty::{Claim, PublicKey, SigningRoot};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use threshold::round::{Horizon, Lead, Peer};
+use threshold::round::{Horizon, LEAD_WINDOW, Lead, Peer};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until, timeout},
@@ -37,8 +37,6 @@ use crate::{cosigners::Cosigners, metrics::Metrics};
 /// How often those who are led hear that this goes on: several times in the silence after which
 /// another may lead them.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
-/// How long an answer is waited for.
-const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// After the last slashable duty others may lead.
 const LEADS_FOR: Duration = Duration::from_secs(15 * 60);
 /// When too few could be led, those are let go, and it is tried again between these two: others may
@@ -62,6 +60,8 @@ pub(super) struct Leading {
     cosigners: Arc<Cosigners>,
     metrics: Arc<Metrics>,
     chance: Arc<Chance>,
+    /// Fewer are of no use.
+    enough: usize,
     state: Mutex<State>,
     /// There is a slashable duty after a long time, or somebody was lost.
     news: Arc<Notify>,
@@ -72,13 +72,14 @@ struct State {
     term: Option<Term>,
     /// When there was a slashable duty last.
     wanted_at: Option<Instant>,
+    /// By validator, since this process started.
+    asked: HashMap<PublicKey, Asked>,
 }
 
 /// All who were led from one moment on.
 struct Term {
     lead: Lead,
     members: BTreeMap<Peer, Member>,
-    asked: HashMap<PublicKey, Asked>,
 }
 
 /// Who is led.
@@ -101,17 +102,20 @@ struct Pace {
 }
 
 impl Leading {
-    /// Leads when there is something to lead for. Must be called within a runtime; ends with the last
-    /// handle.
+    /// Leads when there is something to lead for, and at least the smallest threshold of a committee can
+    /// be led. Must be called within a runtime; ends with the last handle.
     pub(super) fn start(
         cosigners: Arc<Cosigners>,
         metrics: Arc<Metrics>,
         chance: Arc<Chance>,
+        threshold_min: usize,
     ) -> Arc<Self> {
+        let most = cosigners.links().len().checked_div(2).unwrap_or_default();
         let leading = Arc::new(Self {
             cosigners,
             metrics,
             chance,
+            enough: threshold_min.max(most.saturating_add(1)),
             state: Mutex::default(),
             news: Arc::new(Notify::new()),
         });
@@ -125,17 +129,13 @@ impl Leading {
     pub(super) fn of(&self, validator: PublicKey, claim: &Claim, root: SigningRoot) -> Option<Led> {
         let mut state = self.state.lock();
         self.note_wanted(&mut state);
-        let term = state.term.as_mut()?;
+        let asked = state.asked.entry(validator).or_default();
+        let may_ask = asked.may_ask(claim, root);
+        let term = state.term.as_ref().filter(|_| may_ask)?;
         let led = term.members.iter();
         let led = led.filter(|(_, member)| member.horizon.is_below(claim));
         let peers: Vec<Peer> = led.map(|(peer, _)| *peer).collect();
-        let may_ask = !peers.is_empty()
-            && term
-                .asked
-                .entry(validator)
-                .or_default()
-                .may_ask(claim, root);
-        may_ask.then_some(Led {
+        (!peers.is_empty()).then_some(Led {
             lead: term.lead,
             peers,
         })
@@ -162,23 +162,15 @@ impl Leading {
             return;
         };
         term.members.remove(&peer);
-        let members = term.members.len();
-        if !self.are_most(members) {
+        if term.members.len() < self.enough {
             state.term = None;
             self.news.notify_one();
         }
-        drop(state);
-        self.tell();
+        self.tell(&state);
     }
 
-    fn are_most(&self, members: usize) -> bool {
-        members.saturating_mul(2) > self.cosigners.links().len()
-    }
-
-    fn tell(&self) {
-        let state = self.state.lock();
+    fn tell(&self, state: &State) {
         let led = state.term.as_ref().map_or(0, |term| term.members.len());
-        drop(state);
         self.metrics.led(led);
     }
 
@@ -191,11 +183,11 @@ impl Leading {
             let wanted = wanted.filter(|at| now.saturating_duration_since(*at) < LEADS_FOR);
             if wanted.is_none() {
                 state.term = None;
+                self.tell(&state);
             }
             (wanted.is_some(), state.term.as_ref().map(|term| term.lead))
         };
         if !wanted {
-            self.tell();
             return now + LEADS_FOR;
         }
         match lead {
@@ -212,12 +204,12 @@ impl Leading {
     /// Begins with all who answer.
     async fn begin(&self, pace: &mut Pace) {
         self.state.lock().term = None;
+        (pace.missing_since, pace.complete_since) = (None, None);
         let lead = self.number();
         let replaces = pace.last.replace(lead);
         let links = self.cosigners.links().iter();
         let there = links.filter_map(|link| Some((link.peer(), link.health().process()?)));
         let there: BTreeMap<Peer, u64> = there.collect();
-        let began = Instant::now();
         let answers = self.ask(there.clone(), lead, replaces).await;
         let led = answers.into_iter().filter_map(|(peer, answer)| {
             let (process, horizon) = (*there.get(&peer)?, answer??);
@@ -225,25 +217,21 @@ impl Leading {
         });
         let members: BTreeMap<Peer, Member> = led.collect();
         let (count, of) = (members.len(), self.cosigners.links().len());
-        // All at one time: what comes late, because this process stood still, may be old.
-        if self.are_most(count) && began.elapsed() <= ANSWER_WITHIN {
+        if count >= self.enough {
             info!(
                 count,
                 of, "leads cosigners: they sign for this signer-api in one round trip"
             );
-            self.state.lock().term = Some(Term {
-                lead,
-                members,
-                asked: HashMap::new(),
-            });
-        } else {
-            let there = members.into_iter();
-            let there = there.map(|(peer, member)| (peer, member.process));
-            self.ask(there.collect(), lead, Some(lead)).await;
-            let pause = RETRY.1.saturating_sub(RETRY.0).mul_f64((self.chance)());
-            pace.begin_at = Instant::now() + RETRY.0 + pause;
+            let mut state = self.state.lock();
+            state.term = Some(Term { lead, members });
+            self.tell(&state);
+            return;
         }
-        self.tell();
+        self.tell(&self.state.lock());
+        // Who was too late to be counted may have begun.
+        self.ask(there, lead, Some(lead)).await;
+        let pause = RETRY.1.saturating_sub(RETRY.0).mul_f64((self.chance)());
+        pace.begin_at = Instant::now() + RETRY.0 + pause;
     }
 
     /// Says that it goes on, and learns who is not led any more.
@@ -275,13 +263,11 @@ impl Leading {
                 (None, _) | (_, None) => {}
             }
         }
-        let members = term.members.len();
-        if !self.are_most(members) {
+        if term.members.len() < self.enough {
             info!("leads no more: duties need two round trips");
             state.term = None;
         }
-        drop(state);
-        self.tell();
+        self.tell(&state);
     }
 
     /// Begins anew if somebody is there who is not led, once in a while.
@@ -311,19 +297,19 @@ impl Leading {
         pace.complete_since = None;
         let since = *pace.missing_since.get_or_insert(now);
         if now.saturating_duration_since(since) >= pace.patience {
-            pace.missing_since = None;
             pace.patience = pace.patience.saturating_mul(2).min(COMPLETED_AFTER.1);
             self.begin(pace).await;
         }
     }
 
-    /// What each process said: where its horizon lies, that it is not led, or nothing.
+    /// What each process said: where its horizon lies, that it is not led, or nothing in time.
     async fn ask(
         &self,
         peers: BTreeMap<Peer, u64>,
         lead: Lead,
         replaces: Option<Lead>,
     ) -> Vec<(Peer, Option<Option<Horizon>>)> {
+        let asked_at = Instant::now();
         let calls = peers.into_iter().filter_map(|(peer, process)| {
             let request = LeadRequest {
                 lead: wire::lead_to_proto(Some(lead)),
@@ -332,8 +318,10 @@ impl Leading {
             };
             let call = self.cosigners.link(peer)?.transport().lead(request);
             Some(async move {
-                let answered = timeout(ANSWER_WITHIN, call).await;
-                let reply = answered.ok().and_then(Result::ok);
+                let answered = timeout(LEAD_WINDOW, call).await;
+                // An answer that is read late, because this process stood still, may be old.
+                let answered = answered.ok().filter(|_| asked_at.elapsed() <= LEAD_WINDOW);
+                let reply = answered.and_then(Result::ok);
                 (peer, reply.map(|reply| wire::horizon_from_proto(&reply)))
             })
         });

@@ -109,7 +109,7 @@ fn signer(peers: &Peers) -> (Arc<Validators>, Arc<Signing>, daemon::metrics::Reg
     let committee = peers.config.committee().unwrap();
     let validators = Validators::discover(Arc::clone(&cosigners), committee, Arc::clone(&metrics));
     let cpu = Cpu::start().unwrap();
-    let signing = Signing::new(cosigners, cpu, metrics, true);
+    let signing = Signing::new(cosigners, cpu, metrics, Some(committee.threshold()));
     (validators, Arc::new(signing), registry)
 }
 

@@ -135,13 +135,11 @@ fn one_leads_until_it_is_silent_or_begins_anew() {
     let later = silent + SILENCE_MAX;
     assert!(promises.lead(number(3), None, NOTHING, later).is_some());
     assert_eq!(promises.go_on(number(2), later), None);
-    promises.end_lead(Some(number(2)));
+    promises.end_lead(number(2));
     assert!(promises.go_on(number(3), later).is_some(), "another's");
-    promises.end_lead(Some(number(3)));
+    promises.end_lead(number(3));
     assert_eq!(promises.go_on(number(3), later), None);
     assert!(promises.lead(number(4), None, NOTHING, later).is_some());
-    promises.end_lead(None);
-    assert_eq!(promises.go_on(number(4), later), None);
 }
 
 #[test]

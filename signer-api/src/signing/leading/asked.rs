@@ -1,4 +1,4 @@
-//! What was asked for without a promise.
+//! What was asked for, whoever led whom.
 
 use duty::{Claim, Epoch, SigningRoot, Slot};
 
@@ -12,8 +12,8 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Whether this may be asked for: nothing else was, for this duty or one above it; nor a vote with
-    /// a higher source. That one may have got some votes, which refuse this one: it would spend those
+    /// Takes note that this is asked for: whether without a promise. Nothing else was, for this duty or one
+    /// above it; nor a vote with a higher source. That one may have got some votes, which refuse this one: it would spend those
     /// of the others in vain, where promises would tell.
     pub(super) fn may_ask(&mut self, claim: &Claim, root: SigningRoot) -> bool {
         match *claim {

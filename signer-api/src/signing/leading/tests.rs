@@ -19,6 +19,8 @@ struct Far {
     /// The horizon that it tells; nothing if it does not let itself be led.
     says: Mutex<Option<u64>>,
     asked: Mutex<Vec<LeadRequest>>,
+    /// Never answers.
+    hangs: bool,
 }
 
 impl Transport for Far {
@@ -38,7 +40,13 @@ impl Transport for Far {
             epoch: horizon.unwrap_or_default(),
             slot: horizon.unwrap_or_default(),
         };
-        Box::pin(async move { Ok(reply) })
+        let hangs = self.hangs;
+        Box::pin(async move {
+            match hangs {
+                true => std::future::pending().await,
+                false => Ok(reply),
+            }
+        })
     }
 
     fn status(&self) -> Call<proto::StatusReply> {
@@ -69,14 +77,27 @@ const SOON: Duration = Duration::from_millis(900);
 impl Setting {
     /// With which there is something to lead for.
     async fn start(horizons: &[Option<u64>]) -> Self {
+        Self::start_beside(horizons, 0).await
+    }
+
+    /// The same, where so many more never answer.
+    async fn start_beside(horizons: &[Option<u64>], hang: usize) -> Self {
         let far = horizons.iter().map(|horizon| {
             Arc::new(Far {
                 process: Mutex::new(5),
                 says: Mutex::new(*horizon),
                 asked: Mutex::default(),
+                hangs: false,
             })
         });
-        let far: Vec<Arc<Far>> = far.collect();
+        let silent = || Far {
+            process: Mutex::new(5),
+            says: Mutex::new(Some(1)),
+            asked: Mutex::default(),
+            hangs: true,
+        };
+        let silent = std::iter::repeat_with(|| Arc::new(silent())).take(hang);
+        let far: Vec<Arc<Far>> = far.chain(silent).collect();
         let networks = far.iter().enumerate().map(|(number, far)| {
             let transport: Arc<dyn Transport> = Arc::<Far>::clone(far);
             (format!("cosigner-{number}"), transport)
@@ -91,7 +112,7 @@ impl Setting {
         });
         // Their health is heard first.
         tokio::time::sleep(SOON).await;
-        let leading = Leading::start(cosigners, metrics, Arc::new(chance));
+        let leading = Leading::start(cosigners, metrics, Arc::new(chance), 2);
         let setting = Self { far, leading };
         assert!(setting.of(&vote(0, 1), 0).is_none(), "nobody is led yet");
         tokio::time::sleep(SOON).await;
@@ -139,6 +160,13 @@ async fn duties_above_a_members_horizon_need_no_promise_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_never_answers_keeps_nobody_from_leading_the_others() {
+    let setting = Setting::start_beside(&[Some(1); 3], 1).await;
+    tokio::time::sleep(LEAD_WINDOW).await;
+    assert_eq!(setting.of(&vote(1, 2), 1), Some(vec![0, 1, 2]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn of_a_duty_one_message_is_asked_for_in_this_way() {
     let setting = Setting::start(&[Some(1); 3]).await;
     let everybody = Some(vec![0, 1, 2]);
@@ -166,7 +194,7 @@ async fn of_a_duty_one_message_is_asked_for_in_this_way() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_cannot_lead_most_lets_them_go_and_tries_again() {
+async fn who_cannot_lead_enough_lets_them_go_and_tries_again() {
     let setting = Setting::start(&[Some(1), Some(1), None, None]).await;
     assert_eq!(setting.lead(), None);
     let let_go = setting.last_asked(0);
@@ -174,7 +202,7 @@ async fn who_cannot_lead_most_lets_them_go_and_tries_again() {
     *setting.far[2].says.lock() = Some(1);
     tokio::time::sleep(RETRY.1).await;
     assert!(setting.lead().is_some());
-    let begun = setting.far[2].asked.lock()[1];
+    let begun = setting.far[2].asked.lock()[2];
     assert_eq!((begun.replaces, begun.process), (let_go.lead, 5));
     // From then on it goes on, and nothing begins.
     tokio::time::sleep(RENEW_EVERY * 3).await;
