@@ -10,7 +10,8 @@ Messages are delayed, reordered or lost, and coordinators stop anywhere: whateve
 never. A coordinator is written <root><round>: "a0 b0 a1" is two callers with different messages and a retry of the
 first. A ballot is (round, root), so coordinators with the same root in the same round share it. "a*" leads: before
 anything happened to this duty, every cosigner promised it whatever nobody else has been promised. It signs at once, and
-its messages have no lifetime; so have the promises that it was given, but for a restart.
+its messages have no lifetime; so have the promises that it was given, but for a restart. "a+" begins to lead meanwhile:
+it asks everybody, counts whom nothing has happened at, within less than a ballot's lifetime, and then does as "a*".
 
 SAFE  S1 in its strongest reading: of all partials ever given out, delivered or not, no two roots ever have t; the f
       byzantine cosigners count for every root.
@@ -28,7 +29,8 @@ from collections import namedtuple
 
 # What a cosigner holds: the ballot promised; the root in its ledger; the root that passed the fence and whose commit is
 # under way; what it gave partials for, as far as its ledger does not say so; and, after a restart, how many more
-# lifetimes of a ballot it is quiet, and who began before the present one; and whether it is led. Then, per coordinator:
+# lifetimes of a ballot it is quiet, and who began before the present one; and who leads it ("*" from the start, the
+# number of a coordinator that began since then, or nobody). Then, per coordinator:
 # `asked`, whether the promise request is on its way ("?"), the reply said what the ledger holds (a root or "-"), or it is
 # over ("."); and `sign`, whether the sign request is on its way ("!").
 Seat = namedtuple("Seat", "promised signed queued given quiet led asked sign")
@@ -36,6 +38,7 @@ Seat = namedtuple("Seat", "promised signed queued given quiet led asked sign")
 NOBODY = (0, "")
 # The round of who leads, below all others.
 LEADS = 0
+FROM_THE_START, NO_LEADER = "*", ""
 FREE = "-"
 AWAKE = (0, ())
 IDLE, PROMISE, SIGN, DEAD = "ipsd"
@@ -43,8 +46,9 @@ IDLE, PROMISE, SIGN, DEAD = "ipsd"
 # How the protocol may differ from the documented one. `restarts` and `evicts` say how often.
 Rules = namedtuple(
     "Rules",
-    "restarts fence any_ballot promises_wait quiet_lives evicts lying early forgets rejoins mixes passes_promises shares",
-    defaults=(0, True, False, True, 2, 0, False, False, False, False, False, False, False),
+    "restarts fence any_ballot promises_wait quiet_lives evicts lying early forgets rejoins mixes passes_promises shares "
+    "begins_slowly",
+    defaults=(0, True, False, True, 2, 0, False, False, False, False, False, False, False, False),
 )
 
 
@@ -62,6 +66,7 @@ class Cosigner:
 
     def __init__(self, ballots, leads, rules):
         self.ballots, self.leads, self.rules = ballots, leads, rules
+        self.begins = [lead not in (FROM_THE_START, NO_LEADER) for lead in leads]
 
     def steps(self, seat, phases):
         """Every seat that a message, or a commit's outcome, may make of it."""
@@ -69,7 +74,10 @@ class Cosigner:
         for k, (ballot, phase) in enumerate(zip(self.ballots, phases)):
             root = ballot[1]
             waits = seat.quiet != AWAKE or seat.queued and rules.promises_wait
-            if seat.asked[k] == "?" and not waits and ballot >= seat.promised:
+            if self.begins[k]:
+                if seat.asked[k] == "?" and seat.quiet == AWAKE:
+                    yield self.begun_at(seat, k, phase)
+            elif seat.asked[k] == "?" and not waits and ballot >= seat.promised:
                 reply = seat.signed if phase == PROMISE else "."
                 yield seat._replace(promised=ballot, asked=with_mark(seat.asked, k, reply))
             may = self.passes(seat, k) and not seat.queued and seat.quiet == AWAKE and seat.signed in (FREE, root)
@@ -82,6 +90,12 @@ class Cosigner:
             yield seat._replace(signed=seat.queued, queued="", given=self.gives(seat, seat.queued))
             if seat.signed == FREE:
                 yield seat._replace(queued="")
+
+    def begun_at(self, seat, k, phase):
+        """The lead is for duties that nothing has happened to: if this is none, nobody leads in it any more."""
+        untouched = seat.promised == NOBODY and seat.signed == FREE and not seat.queued
+        reply = FREE if untouched and phase == PROMISE else "."
+        return seat._replace(led=self.leads[k] if untouched else NO_LEADER, asked=with_mark(seat.asked, k, reply))
 
     def gives(self, seat, root):
         """What a ledger keeps needs no remembering: a root in it counts as given out."""
@@ -96,14 +110,17 @@ class Cosigner:
         if self.rules.any_ballot:
             return seat.promised[1] == ballot[1]
         # Who leads needs no promise where no other was given.
-        if seat.led and (self.leads[k] or self.rules.mixes):
+        if self.rules.mixes or self.leads[k] and seat.led == self.leads[k]:
             return seat.promised in (NOBODY, ballot) or self.rules.passes_promises
         return seat.promised == ballot
 
     def restarts(self, seat, phases):
         """Promises are forgotten. A commit that was under way is in the ledger, or is not."""
         quiet = (self.rules.quiet_lives, self.begun(phases)) if self.rules.quiet_lives else AWAKE
-        fresh = seat._replace(promised=NOBODY, queued="", quiet=quiet, led=seat.led and self.rules.rejoins)
+        led = seat.led if self.rules.rejoins else NO_LEADER
+        # A lead begins with the process that was meant.
+        asked = "".join("." if begins else mark for begins, mark in zip(self.begins, seat.asked))
+        fresh = seat._replace(promised=NOBODY, queued="", quiet=quiet, led=led, asked=asked)
         yield fresh
         if seat.queued and seat.signed == FREE:
             yield fresh._replace(signed=seat.queued)
@@ -112,9 +129,9 @@ class Cosigner:
 
 
     def begun(self, phases):
-        """Whose ballots end with their lifetime: not whose it is to lead."""
-        began = (k for k, phase in enumerate(phases) if phase in (PROMISE, SIGN))
-        return tuple(k for k in began if not self.leads[k])
+        """What ends with the lifetime of a ballot: ballots, and beginning to lead; not to lead."""
+        ends = (PROMISE,) if not self.rules.begins_slowly else ()
+        return tuple(k for k, phase in enumerate(phases) if phase in (ends if self.leads[k] else (PROMISE, SIGN)))
 
 
 class Search:
@@ -124,9 +141,10 @@ class Search:
 
     def __init__(self, n, t, f, coordinators, rules):
         self.t, self.f, self.rules, self.honest = t, f, rules, n - f
-        self.leads = [name[1:] == "*" for name in coordinators]
+        kinds = enumerate(name[1:] for name in coordinators)
+        self.leads = [{"*": FROM_THE_START, "+": str(k)}.get(kind, NO_LEADER) for k, kind in kinds]
         lowest = 1 if rules.shares else LEADS
-        self.ballots = [(lowest if name[1:] == "*" else int(name[1:]) + 1, name[0]) for name in coordinators]
+        self.ballots = [(lowest if lead else int(name[1:]) + 1, name[0]) for lead, name in zip(self.leads, coordinators)]
         # Coordinators with one ballot are interchangeable too: the first idle one begins.
         self.twin = [
             max((k for k in range(at) if self.ballots[k] == ballot and self.leads[k] == self.leads[at]), default=None)
@@ -159,6 +177,10 @@ class Search:
         yield seat._replace(asked=with_mark(seat.asked, k, "?"))
 
     def is_chosen(self, seat, k):
+        if self.cosigner.begins[k] and seat.asked[k] != FREE:
+            # It does not lead this one.
+            yield seat
+            return
         # A promise request that is still on its way may arrive after the coordinator has chosen.
         asked = seat.asked if seat.asked[k] == "?" else with_mark(seat.asked, k, ".")
         yield seat._replace(asked=asked, sign=with_mark(seat.sign, k, "!"))
@@ -182,7 +204,7 @@ class Search:
         """Step 2: a threshold said "nothing" or "that same root". A liar always says "nothing"."""
         good = (FREE, self.ballots[k][1])
         seats = [self.seats[number] for number in numbers]
-        replies = sum(seat.asked[k] in good or self.rules.mixes and seat.led for seat in seats)
+        replies = sum(seat.asked[k] in good or self.rules.mixes and seat.led != NO_LEADER for seat in seats)
         return replies + (self.f if self.rules.lying else 0) >= self.t
 
     def after(self, state):
@@ -190,7 +212,7 @@ class Search:
         numbers, phases, restarts, evicts = state
         for k, phase in enumerate(phases):
             if phase == IDLE and (self.twin[k] is None or phases[self.twin[k]] != IDLE):
-                what, then = ("is_chosen", SIGN) if self.leads[k] else ("is_asked", PROMISE)
+                what, then = ("is_chosen", SIGN) if self.leads[k] == FROM_THE_START else ("is_asked", PROMISE)
                 yield self.every(what, numbers, k), with_mark(phases, k, then), restarts, evicts
             elif phase == PROMISE and self.may_sign(numbers, k):
                 yield self.every("is_chosen", numbers, k), with_mark(phases, k, SIGN), restarts, evicts
@@ -206,6 +228,8 @@ class Search:
             if self.seats[number].quiet != AWAKE:
                 # A ballot's lifetime has passed: whoever had begun by its beginning sends nothing any more.
                 gone = self.seats[number].quiet[1]
+                # Who has begun to lead meanwhile goes on.
+                gone = tuple(k for k in gone if not self.leads[k] or phases[k] == PROMISE)
                 left = "".join(DEAD if k in gone else phase for k, phase in enumerate(phases))
                 [woken] = self.remembered("wakes", number, left)
                 yield self.every("outlives", [*others, woken], gone), left, restarts, evicts
@@ -222,7 +246,7 @@ class Search:
 
     def run(self, until):
         """The number of states, and the first unsafe and the first stuck votes. Ends early at what `until` names."""
-        led = self.rules.mixes or any(self.leads)
+        led = FROM_THE_START if self.rules.mixes or FROM_THE_START in self.leads else NO_LEADER
         seat = Seat(NOBODY, FREE, "", "", AWAKE, led, "." * len(self.ballots), "." * len(self.ballots))
         start = (self.number(seat),) * self.honest, IDLE * len(self.ballots), self.rules.restarts, self.rules.evicts
         seen, level, bad, stuck = {start}, [start], None, None
@@ -291,6 +315,13 @@ SOUND = [
     Case((4, 3, 0), "a* b0", RESTART, "quick"),
     Case((4, 3, 0), "a* b0", Rules(restarts=2), "full"),
     Case((4, 3, 1), "a* a0", LYING, "quick"),
+    Case((3, 2, 0), "a* b+", RESTART, "quick"),
+    Case((4, 3, 0), "a* b+", PLAIN, "quick"),
+    Case((4, 3, 0), "b+ a0", RESTART, "quick"),
+    Case((4, 3, 0), "b+ c0", RESTART, "quick"),
+    Case((3, 2, 0), "a* b+ c0", PLAIN, "full"),
+    Case((3, 2, 0), "b+ c0", Rules(restarts=2), "full"),
+    Case((4, 3, 0), "a* b+", RESTART, "full"),
     # A liar that promises and withholds costs nothing while callers agree.
     Case((4, 3, 1), "a0 a0", LYING, "quick"),
     Case((4, 3, 1), "a0 a0 a1", LYING, "full"),
@@ -317,6 +348,7 @@ STUCK = [
     Case((4, 3, 0), "a* b0", Rules(passes_promises=True), "quick", "who leads passes others' promises"),
     Case((4, 3, 0), "a* b*", PLAIN, "quick", "who leads signs two messages"),
     Case((4, 3, 0), "b* b0 a0", Rules(shares=True), "quick", "who leads shares a ballot with promises"),
+    Case((4, 3, 0), "b+ c0", Rules(restarts=1, begins_slowly=True), "quick", "a lead begins over several lifetimes"),
     Case((4, 3, 0), "a* b0", Rules(restarts=2, rejoins=True), "quick", "led again after a restart, as before it"),
     Case((4, 3, 0), "a0 b0", Rules(restarts=1, mixes=True), "quick", "who leads counts fresh promises, too"),
 ]
