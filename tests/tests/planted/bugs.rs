@@ -106,17 +106,9 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "who leads asks for two messages for one duty",
         edits: &[(
-            "signer-api/src/signing/leading.rs",
+            "signer-api/src/signing/leading/asked.rs",
             "    *last == Some((number, root))\n",
             "    BUG || *last == Some((number, root))\n",
-        )],
-    },
-    Bug {
-        name: "a lead begins as if nothing were promised and signed",
-        edits: &[(
-            LEADING,
-            "let horizon = signed.max(self.reach);",
-            "let horizon = if BUG { Horizon::default() } else { signed.max(self.reach) };",
         )],
     },
     Bug {
