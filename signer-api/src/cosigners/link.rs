@@ -192,7 +192,7 @@ impl Link {
     }
 
     /// Whether its status is heard, and its connection stands.
-    pub(crate) fn answers(&self) -> bool {
+    pub(super) fn answers(&self) -> bool {
         !matches!(*self.health.borrow(), Health::Absent(_)) && !self.backs_off()
     }
 

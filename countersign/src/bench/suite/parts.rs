@@ -141,10 +141,11 @@ impl Suite {
         Ok((dir, cluster))
     }
 
-    async fn measured(&self, cluster: &mut Cluster, kind: Kind) -> anyhow::Result<Bursts> {
-        let connections = self.plan.connections;
-        let (bursts, _) = self.compared(cluster, kind, connections).await?;
-        Ok(bursts)
+    /// Bursts of one root that are compared with nothing of the machine's.
+    async fn measured(&self, cluster: &mut Cluster, validators: usize) -> anyhow::Result<Bursts> {
+        let (connections, repetitions) = (self.plan.connections, self.plan.repetitions);
+        let (kind, between) = (Kind::SameRoot, &mut || Ok(()));
+        measure::bursts(cluster, kind, validators, connections, repetitions, between).await
     }
 
     /// Bursts, and between them what they are compared with.
@@ -300,10 +301,7 @@ impl Suite {
         let sizes: Vec<usize> = smaller.chain([plan.validators]).collect();
         let mut points = Vec::new();
         for size in sizes {
-            let (connections, times) = (self.plan.connections, self.plan.repetitions);
-            let between = &mut || Ok(());
-            let kind = Kind::SameRoot;
-            let bursts = measure::bursts(cluster, kind, size, connections, times, between).await?;
+            let bursts = self.measured(cluster, size).await?;
             let what = format!("all at once: {size}");
             self.show(Row::new(name, &what, bursts.rate, "signatures/s"));
             points.push((float(size), bursts.rate.median));
@@ -316,7 +314,7 @@ impl Suite {
     }
 
     async fn history(&mut self, name: &str, cluster: &mut Cluster) -> anyhow::Result<()> {
-        let before = self.measured(cluster, Kind::SameRoot).await?;
+        let before = self.measured(cluster, self.plan.validators).await?;
         cluster.stop().await;
         let validators = u64::try_from(cluster.keys.len())?;
         let epochs = self.plan.history.div_ceil(validators.max(1));
@@ -331,7 +329,7 @@ impl Suite {
         history::fill(&configurations, &cluster.keys, chain, epochs, &bar).await?;
         bar.finish_and_clear();
         cluster.start(Last::Honest).await?;
-        let after = self.measured(cluster, Kind::SameRoot).await?;
+        let after = self.measured(cluster, self.plan.validators).await?;
         let what = format!("same root, {rows} rows in each ledger");
         let row = Row::new(name, &what, after.rate, "signatures/s")
             .with_ratio(after.rate.median / before.rate.median, "without history")
@@ -342,7 +340,7 @@ impl Suite {
 
     /// Leaves `cluster` stopped.
     async fn held(&mut self, name: &str, cluster: &mut Cluster) -> anyhow::Result<()> {
-        let few = self.measured(cluster, Kind::SameRoot).await?;
+        let few = self.measured(cluster, self.plan.validators).await?;
         let few_held = cluster.keys.len();
         let resident_few = resident(cluster)?;
         cluster.stop().await;
@@ -353,7 +351,7 @@ impl Suite {
         let ready = Spread::of(vec![many.ready.as_secs_f64()]);
         let what = format!("{validators} held: up after a start");
         self.show(Row::new(name, &what, ready, "s").against(target(Target::AtMost(10.0))));
-        let rate = self.measured(&mut many, Kind::SameRoot).await?.rate;
+        let rate = self.measured(&mut many, self.plan.validators).await?.rate;
         let row = Row::new(
             name,
             &format!("{validators} held: same root"),

@@ -50,13 +50,4 @@ impl Horizon {
             slot: self.slot.max(other.slot),
         }
     }
-
-    /// The lower of both, number by number.
-    #[must_use]
-    pub fn min(self, other: Self) -> Self {
-        Self {
-            target: self.target.min(other.target),
-            slot: self.slot.min(other.slot),
-        }
-    }
 }
