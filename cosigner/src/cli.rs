@@ -5,6 +5,7 @@ use std::{
     io::{self, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
+    thread,
 };
 
 use clap::{Args, Parser, Subcommand};
@@ -330,8 +331,12 @@ fn say(text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::Failed(error.to_string()))
 }
 
+/// A runtime with threads for half of the processors: the others compute, on threads that may be held,
+/// and each change of threads costs a request as much as reading it.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(processors.div_ceil(2))
         .enable_all()
         .build()
         .map_err(|error| Failure::Failed(format!("the system gives no threads: {error}")))

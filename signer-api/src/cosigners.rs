@@ -30,7 +30,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use daemon::{config::ConfigError, tls};
 use threshold::round::Peer;
-use tonic::transport::{Channel, Endpoint};
 use tracing::error;
 
 use crate::{config::Config, metrics::Metrics};
@@ -89,7 +88,7 @@ impl Cosigners {
     /// When the TLS files, an address or a name cannot be used.
     pub(crate) fn prepare(config: &Config) -> Result<Renewal, ConfigError> {
         let connector = |cosigner: &crate::config::Cosigner| {
-            endpoint(&cosigner.address)?;
+            transport::authority(&cosigner.address)?;
             let connector = tls::mutual_client(&config.tls, &cosigner.san)?;
             Ok((cosigner.san.clone(), (cosigner.address.clone(), connector)))
         };
@@ -144,23 +143,4 @@ impl Cosigners {
     pub(crate) fn link(&self, peer: Peer) -> Option<&Arc<Link>> {
         self.links.get(peer.0)
     }
-}
-
-fn endpoint(address: &str) -> Result<Endpoint, ConfigError> {
-    Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-        ConfigError::new(format!(
-            "correct the cosigner's address \"{address}\": {error}"
-        ))
-    })
-}
-
-fn channel(address: &str, connector: tls::Connector) -> Result<Channel, ConfigError> {
-    Ok(endpoint(address)?
-        .connect_timeout(link::CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(link::PING_INTERVAL)
-        .keep_alive_timeout(link::PING_TIMEOUT)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(1024 * 1024)
-        .initial_connection_window_size(8 * 1024 * 1024)
-        .connect_with_connector_lazy(connector))
 }

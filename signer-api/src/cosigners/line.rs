@@ -11,14 +11,10 @@ use std::{
 use arc_swap::ArcSwap;
 use daemon::{config::ConfigError, tls::Connector};
 use tokio::time::timeout;
-use tonic::transport::Channel;
 use tracing::{info, warn};
 use wire::proto::{StatusRequest, cosigner_client::CosignerClient};
 
-use super::{
-    channel,
-    transport::{Guarded, failed_on_its_way},
-};
+use super::transport::{Channel, Guarded, authority, failed_on_its_way};
 
 /// How long a new connection may take to show that it works.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(2);
@@ -36,13 +32,13 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// A line that connects when it is first used. Must be called within a runtime.
+    /// A line that connects when it is first used.
     pub(super) fn open(
         san: &str,
         address: &str,
         connector: Connector,
     ) -> Result<Arc<Self>, ConfigError> {
-        let opened = channel(address, connector.clone())?;
+        let opened = Channel::new(authority(address)?, connector.clone());
         Ok(Arc::new(Self {
             san: san.to_owned(),
             connector,
@@ -75,7 +71,7 @@ impl Line {
         address: &str,
         connector: &Connector,
     ) -> Result<(), ConfigError> {
-        let renewed = channel(address, self.connector.clone())?;
+        let renewed = Channel::new(authority(address)?, self.connector.clone());
         self.connector.replace(connector);
         let number = self
             .renewals

@@ -1,7 +1,8 @@
 //! How calls get to one cosigner.
 
+mod channel;
+mod connection;
 mod guarded;
-mod timely;
 
 use std::{error::Error, future::Future, pin::Pin, sync::Arc};
 
@@ -12,10 +13,9 @@ use wire::{
     proto::{self, cosigner_client::CosignerClient},
 };
 
-use self::timely::Timely;
 pub(super) use self::{
+    channel::{Channel, authority, is_late_call},
     guarded::{Guarded, is_too_large},
-    timely::is_late_call,
 };
 use super::line::Line;
 
@@ -23,9 +23,18 @@ use super::line::Line;
 pub type Call<T> = Pin<Box<dyn Future<Output = Result<T, Status>> + Send>>;
 
 /// When a request must not be sent any more, among its extensions: not from a queue, and not on a
-/// connection that was made meanwhile.
+/// connection that was made meanwhile. What was to be signed under an old promise could so reach a
+/// cosigner that has restarted since.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SendBy(pub Instant);
+
+impl SendBy {
+    /// Whether it must not be sent any more.
+    #[must_use]
+    pub fn is_over(self) -> bool {
+        Instant::now() >= self.0
+    }
+}
 
 /// The network to one cosigner: gRPC over mutual TLS, or the simulation's. An error that arose on
 /// this side, and not at the cosigner, has a source.
@@ -51,24 +60,22 @@ pub(super) fn failed_on_its_way(status: &Status) -> Option<&(dyn Error + 'static
 pub(super) struct Grpc(pub(super) Arc<Line>);
 
 impl Grpc {
-    fn channel(&self) -> Timely {
-        Timely(Guarded(self.0.channel()))
+    fn channel(&self) -> Guarded<Channel> {
+        Guarded(self.0.channel())
     }
 
-    fn client(&self) -> CosignerClient<Timely> {
+    fn client(&self) -> CosignerClient<Guarded<Channel>> {
         CosignerClient::new(self.channel())
     }
 }
 
 impl Transport for Grpc {
     fn promise(&self, request: Request<Batch>) -> Call<proto::PromiseReply> {
-        let channel = self.channel();
-        timely::unless_late(request, |request| batches::promise(channel, request))
+        Box::pin(batches::promise(self.channel(), request))
     }
 
     fn sign(&self, request: Request<Batch>) -> Call<proto::SignReply> {
-        let channel = self.channel();
-        timely::unless_late(request, |request| batches::sign(channel, request))
+        Box::pin(batches::sign(self.channel(), request))
     }
 
     fn lead(&self, request: proto::LeadRequest) -> Call<proto::LeadReply> {
