@@ -7,7 +7,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::*;
+use tonic::Request;
+use wire::batches::Batch;
+
+use super::{
+    super::transport::{SendBy, is_late_call},
+    *,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_is_silent_is_found_absent_and_who_speaks_again_is_found_at_once() {
@@ -106,4 +112,24 @@ async fn nothing_is_sent_late_on_a_connection_that_comes_late() {
     link.sign(Arc::new(later));
     assert!(matches!(answer.next().await, Event::Signed { .. }));
     assert_eq!(peers.peers[0].signatures.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_sent_late_on_a_connection_that_stands() {
+    let peers = Peers::start(2, 2, 1).await;
+    let cosigners = Cosigners::open(&peers.config, &metrics().0).unwrap();
+    let link = &cosigners.links()[0];
+    eventually("the cosigner answers", || link.health().is_ready()).await;
+    let (ask, _) = ask(&randao(&peers, 1), LONG);
+    let ask_by = |by: Instant| {
+        let mut request = Request::new(Batch::signatures(vec![ask.item.clone()]));
+        request.extensions_mut().insert(SendBy(by));
+        link.transport().sign(request)
+    };
+    let now = Instant::now();
+    assert!(is_late_call(&ask_by(now).await.unwrap_err()));
+    let calls = || peers.peers[0].signatures.load(Ordering::Relaxed);
+    assert_eq!(calls(), 0);
+    ask_by(now + LONG).await.unwrap();
+    assert_eq!(calls(), 1);
 }

@@ -1,7 +1,8 @@
 //! One HTTP/2 connection to one cosigner: made when it is first needed, and anew after it broke.
 //!
-//! **Invariant:** what must not be sent after a moment is not sent after it, on whatever connection;
-//! kept by `tests::silence::nothing_is_sent_late_on_a_connection_that_comes_late`.
+//! **Invariant:** what must not be sent after a moment is handed to no connection after it; kept by
+//! `tests::silence::nothing_is_sent_late_on_a_connection_that_comes_late` and `…_that_stands`. What a
+//! connection has taken ends with it: it reaches no cosigner that has restarted since.
 
 use std::{
     io,
@@ -16,13 +17,15 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared, poll_fn},
 };
-use h2::client::SendRequest;
 use http::uri::{Authority, Scheme};
 use parking_lot::Mutex;
 use tokio::time::{timeout, timeout_at};
 use tonic::{Status, body::Body, codegen::Service};
 
-use super::{SendBy, connection};
+use super::{
+    SendBy,
+    connection::{self, CallError, Calls},
+};
 use crate::cosigners::link::CONNECT_TIMEOUT;
 
 /// Why a call has no reply.
@@ -30,8 +33,8 @@ use crate::cosigners::link::CONNECT_TIMEOUT;
 pub(in crate::cosigners) enum Broken {
     #[error("connecting: {0}")]
     Connecting(#[source] Arc<io::Error>),
-    #[error("the connection: {0}")]
-    Connection(#[source] Arc<h2::Error>),
+    #[error("the call: {0}")]
+    Call(#[source] Arc<CallError>),
     #[error("the request: {0}")]
     Request(#[source] Arc<Status>),
     #[error("the process is stopping")]
@@ -41,9 +44,9 @@ pub(in crate::cosigners) enum Broken {
     Late,
 }
 
-impl From<h2::Error> for Broken {
-    fn from(error: h2::Error) -> Self {
-        Self::Connection(Arc::new(error))
+impl From<CallError> for Broken {
+    fn from(error: CallError) -> Self {
+        Self::Call(Arc::new(error))
     }
 }
 
@@ -54,7 +57,7 @@ pub(in crate::cosigners) fn is_late_call(status: &Status) -> bool {
 }
 
 /// A connection that stands, or is being made.
-type Connected = Shared<BoxFuture<'static, Result<SendRequest<Bytes>, Broken>>>;
+type Connected = Shared<BoxFuture<'static, Result<Calls, Broken>>>;
 
 struct Trunk {
     authority: Authority,
@@ -72,7 +75,7 @@ pub(in crate::cosigners) struct Channel(Arc<Trunk>);
 /// # Errors
 /// When it is none.
 pub(in crate::cosigners) fn authority(address: &str) -> Result<Authority, ConfigError> {
-    address.parse().map_err(|error| {
+    address.trim_end_matches('/').parse().map_err(|error| {
         ConfigError::new(format!(
             "correct the cosigner's address \"{address}\": {error}"
         ))
@@ -90,10 +93,10 @@ impl Channel {
     }
 
     /// The connection, made if there is none; and one made anew if it has ended meanwhile.
-    async fn ready(&self) -> Result<SendRequest<Bytes>, Broken> {
+    async fn ready(&self) -> Result<Calls, Broken> {
         let connected = self.connected();
         let ended = match connected.clone().await {
-            Ok(sender) => match sender.ready().await {
+            Ok(calls) => match calls.ready().await {
                 Ok(ready) => return Ok(ready),
                 Err(_) => connected,
             },
@@ -104,8 +107,8 @@ impl Channel {
         };
         self.forget(&ended);
         let connected = self.connected();
-        let sender = connected.clone().await;
-        sender.inspect_err(|_| self.forget(&connected))
+        let calls = connected.clone().await;
+        calls.inspect_err(|_| self.forget(&connected))
     }
 
     fn connected(&self) -> Connected {
@@ -137,7 +140,7 @@ impl Channel {
         let (mut head, body) = request.into_parts();
         let by = head.extensions.remove::<SendBy>();
         let message = message(body).await?;
-        let sender = match by {
+        let calls = match by {
             Some(SendBy(by)) => timeout_at(by, self.ready())
                 .await
                 .unwrap_or(Err(Broken::Late))?,
@@ -151,9 +154,7 @@ impl Channel {
         if by.is_some_and(|by| by.is_over()) {
             return Err(Broken::Late);
         }
-        Ok(connection::call(sender, head, message)
-            .await?
-            .map(Body::new))
+        Ok(calls.call(head, message).await?.map(Body::new))
     }
 }
 
@@ -171,11 +172,12 @@ impl Service<http::Request<Body>> for Channel {
     }
 }
 
-async fn connect(connector: Connector, address: String) -> Result<SendRequest<Bytes>, Broken> {
+async fn connect(connector: Connector, address: String) -> Result<Calls, Broken> {
     let connected = async {
         let stream = connector.connect(&address).await;
         let stream = stream.map_err(|error| Broken::Connecting(Arc::new(error)))?;
-        Ok(connection::open(stream).await?)
+        let opened = connection::open(stream).await;
+        opened.map_err(|error| CallError::from(error).into())
     };
     let late = |_| Broken::Connecting(Arc::new(io::ErrorKind::TimedOut.into()));
     timeout(CONNECT_TIMEOUT, connected).await.map_err(late)?

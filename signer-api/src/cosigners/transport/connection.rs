@@ -5,12 +5,17 @@
 
 use std::{
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
 use axum::body::{Bytes, HttpBody};
+use futures_util::future::poll_fn;
 use h2::{
-    Ping, PingPong, RecvStream,
+    Ping, PingPong, Reason, RecvStream,
     client::{Builder, Connection, SendRequest},
 };
 use http_body::Frame;
@@ -18,6 +23,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{sleep, timeout},
 };
+use tokio_util::io::InspectReader;
 use tracing::debug;
 
 use crate::cosigners::link::{PING_INTERVAL, PING_TIMEOUT};
@@ -30,14 +36,45 @@ const HEADERS_MAX: u32 = 16 * 1024;
 /// Calls at once at most until the peer has said how many it takes, as in gRPC's own client.
 const CALLS_AT_FIRST: usize = 100;
 
+/// Calls, to one peer, on one connection.
+#[derive(Clone)]
+pub(super) struct Calls {
+    sender: SendRequest<Bytes>,
+    under_way: Arc<AtomicUsize>,
+}
+
+/// A call that takes one of the peer's places, until it is dropped.
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Why a call has no reply.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::cosigners) enum CallError {
+    /// Nothing was sent, as it would wait at this end until others are answered, and go out then.
+    #[error("it takes only {0} calls at once")]
+    Full(usize),
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
+}
+
 /// Speaks HTTP/2 over `stream`, on a task that ends with the connection.
 ///
 /// # Errors
 /// When the peer is gone before anything was said.
-pub(super) async fn open<S>(stream: S) -> Result<SendRequest<Bytes>, h2::Error>
+pub(super) async fn open<S>(stream: S) -> Result<Calls, h2::Error>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let read = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&read);
+    let stream = InspectReader::new(stream, move |bytes: &[u8]| {
+        count.fetch_add(bytes.len(), Ordering::Relaxed);
+    });
     let (sender, connection) = Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -46,13 +83,19 @@ where
         .enable_push(false)
         .handshake(stream)
         .await?;
-    tokio::spawn(drive(connection));
-    Ok(sender)
+    tokio::spawn(drive(connection, read));
+    Ok(Calls {
+        sender,
+        under_way: Arc::default(),
+    })
 }
 
 /// Until it ends, or its peer does not answer any more: then it is dropped, and what was asked on it
 /// fails.
-async fn drive<S: AsyncRead + AsyncWrite + Unpin>(mut connection: Connection<S, Bytes>) {
+async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
+    mut connection: Connection<S, Bytes>,
+    read: Arc<AtomicUsize>,
+) {
     let Some(pings) = connection.ping_pong() else {
         return;
     };
@@ -62,37 +105,75 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin>(mut connection: Connection<S, 
                 debug!(%error, "a connection to a cosigner broke");
             }
         }
-        () = unanswered(pings) => debug!("a connection to a cosigner does not answer"),
+        () = silence(pings, &read) => debug!("a connection to a cosigner does not answer"),
     }
 }
 
-/// Ends when the peer is silent.
-async fn unanswered(mut pings: PingPong) {
+/// Ends when the peer is silent, though it was asked to say something. Whatever it says counts: a
+/// reply of megabytes may come before the answer to a ping.
+async fn silence(mut pings: PingPong, read: &AtomicUsize) {
+    let mut known = read.load(Ordering::Relaxed);
+    let mut is_heard = || {
+        let before = known;
+        known = read.load(Ordering::Relaxed);
+        known != before
+    };
     loop {
         sleep(PING_INTERVAL).await;
-        let ping = pings.ping(Ping::opaque());
-        if !matches!(timeout(PING_TIMEOUT, ping).await, Ok(Ok(_))) {
+        if is_heard() {
+            continue;
+        }
+        // It is refused while an earlier one is under way: the answer to that one is as good.
+        let _ = pings.send_ping(Ping::opaque());
+        let answer = poll_fn(|context| pings.poll_pong(context));
+        let is_answered = matches!(timeout(PING_TIMEOUT, answer).await, Ok(Ok(_)));
+        if !is_heard() && !is_answered {
             return;
         }
     }
 }
 
-/// Asks on a connection that is ready, with one message; dropped, the call is given up.
-///
-/// # Errors
-/// When the connection, or the call, ends without a reply.
-pub(super) async fn call(
-    mut connection: SendRequest<Bytes>,
-    head: http::Request<()>,
-    message: Bytes,
-) -> Result<http::Response<Reply>, h2::Error> {
-    let (reply, mut stream) = connection.send_request(head, false)?;
-    stream.send_data(message, true)?;
-    Ok(reply.await?.map(Reply))
+impl Calls {
+    /// When the connection has shown that it stands.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub(super) async fn ready(self) -> Result<Self, h2::Error> {
+        let sender = self.sender.ready().await?;
+        Ok(Self { sender, ..self })
+    }
+
+    /// Asks with one message; dropped, the call is given up. Nothing waits at this end, but for a peer
+    /// that takes no bytes.
+    ///
+    /// # Errors
+    /// When the connection, or the call, ends without a reply, or there are too many.
+    pub(super) async fn call(
+        mut self,
+        head: http::Request<()>,
+        message: Bytes,
+    ) -> Result<http::Response<Reply>, CallError> {
+        let places = self.sender.current_max_send_streams();
+        let taken = self.under_way.fetch_add(1, Ordering::Relaxed);
+        let place = Place(self.under_way);
+        if taken >= places {
+            return Err(CallError::Full(places));
+        }
+        let (reply, mut stream) = self.sender.send_request(head, false)?;
+        stream.send_data(message, true)?;
+        let reply = reply.await?;
+        Ok(reply.map(|stream| Reply {
+            stream,
+            _place: place,
+        }))
+    }
 }
 
 /// The body of a reply.
-pub(super) struct Reply(RecvStream);
+pub(super) struct Reply {
+    stream: RecvStream,
+    _place: Place,
+}
 
 impl HttpBody for Reply {
     type Data = Bytes;
@@ -102,22 +183,26 @@ impl HttpBody for Reply {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        match ready!(self.0.poll_data(context)) {
-            Some(data) => {
-                let data = data?;
+        let frame = match ready!(self.stream.poll_data(context)) {
+            Some(Ok(data)) => {
                 // It is taken: as much more may come.
-                self.0.flow_control().release_capacity(data.len())?;
-                Poll::Ready(Some(Ok(Frame::data(data))))
+                let released = self.stream.flow_control().release_capacity(data.len());
+                Some(released.map(|()| Frame::data(data)))
             }
+            Some(Err(error)) => Some(Err(error)),
             None => {
-                let trailers = ready!(self.0.poll_trailers(context))?;
-                Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+                let trailers = ready!(self.stream.poll_trailers(context)).transpose();
+                trailers.map(|trailers| trailers.map(Frame::trailers))
             }
-        }
+        };
+        // Said, and not broken: the peer wants no more of the call (RFC 9113, section 8.1).
+        let is_end = |error: &h2::Error| error.reason() == Some(Reason::NO_ERROR);
+        let frame = frame.filter(|frame| !frame.as_ref().is_err_and(is_end));
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        self.stream.is_end_stream()
     }
 }
 

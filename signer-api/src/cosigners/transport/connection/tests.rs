@@ -7,7 +7,7 @@ use std::{
 use futures_util::future::poll_fn;
 use h2::{Reason, RecvStream, server};
 use parking_lot::Mutex;
-use tokio::io::{DuplexStream, ReadBuf, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, copy, duplex, split};
 
 use super::*;
 
@@ -108,12 +108,9 @@ async fn repeating(stream: DuplexStream, times: usize) {
     }
 }
 
-async fn called(
-    connection: &SendRequest<Bytes>,
-    message: Vec<u8>,
-) -> Result<(Vec<u8>, bool), h2::Error> {
+async fn called(connection: &Calls, message: Vec<u8>) -> Result<(Vec<u8>, bool), CallError> {
     let ready = connection.clone().ready().await?;
-    let mut reply = call(ready, head(), message.into()).await?.into_body();
+    let mut reply = ready.call(head(), message.into()).await?.into_body();
     let (mut all, mut has_trailers) = (Vec::new(), false);
     while let Some(frame) = poll_fn(|context| Pin::new(&mut reply).poll_frame(context)).await {
         match frame?.into_data() {
@@ -195,6 +192,52 @@ async fn a_call_that_is_dropped_is_given_up() {
     assert_eq!(given_up.await.unwrap(), Reason::CANCEL);
 }
 
+#[tokio::test]
+async fn no_call_waits_here_for_a_place_there() {
+    let (near, far) = duplex(1 << 16);
+    let peer = tokio::spawn(async move {
+        let mut connection = server::Builder::new()
+            .max_concurrent_streams(2)
+            .handshake::<_, Bytes>(far)
+            .await
+            .unwrap();
+        let mut held = Vec::new();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            held.push(
+                respond
+                    .send_response(http::Response::new(()), false)
+                    .unwrap(),
+            );
+            if held.len() == 3 {
+                // Says, after the reply's head, that it wants no more of the call, as one that has answered.
+                let mut third = held.remove(2);
+                tokio::spawn(async move {
+                    sleep(Duration::from_millis(50)).await;
+                    third.send_reset(Reason::NO_ERROR);
+                });
+            }
+        }
+    });
+    let connection = open(near).await.unwrap();
+    let call = || async {
+        let ready = connection.clone().ready().await.unwrap();
+        ready.call(head(), vec![1; 10].into()).await
+    };
+    // The first says how many there may be.
+    let (first, second) = (call().await.unwrap(), call().await.unwrap());
+    let Err(error) = call().await else {
+        panic!("a third call at once")
+    };
+    assert_eq!(error.to_string(), "it takes only 2 calls at once");
+    // A place is free when a reply is read, or is not wanted any more.
+    drop(first);
+    let mut third = call().await.unwrap().into_body();
+    let end = poll_fn(|context| Pin::new(&mut third).poll_frame(context)).await;
+    assert!(end.is_none(), "{end:?}");
+    drop((second, connection));
+    peer.abort();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_is_silent_is_noticed_and_one_that_is_slow_is_waited_for() {
     // One that takes everything, and says nothing.
@@ -209,6 +252,26 @@ async fn a_peer_that_is_silent_is_noticed_and_one_that_is_slow_is_waited_for() {
         "{waited:?}"
     );
     called(&connection, vec![1; 10]).await.unwrap_err();
+
+    // One whose reply comes slowly, so that no ping is answered before its end.
+    let (near, far) = duplex(1 << 10);
+    let (relay, slow) = duplex(1 << 10);
+    tokio::spawn(repeating(slow, 300));
+    tokio::spawn(async move {
+        let (mut from_near, mut to_near) = split(far);
+        let (mut from_far, mut to_far) = split(relay);
+        tokio::spawn(async move { copy(&mut from_near, &mut to_far).await });
+        let mut piece = [0; 1_000];
+        while let Ok(bytes @ 1..) = from_far.read(&mut piece).await {
+            sleep(Duration::from_millis(500)).await;
+            to_near.write_all(&piece[..bytes]).await.unwrap();
+        }
+    });
+    let connection = open(near).await.unwrap();
+    let slowly = tokio::time::Instant::now();
+    let (reply, _) = called(&connection, vec![1; 100]).await.unwrap();
+    assert_eq!(reply.len(), 30_000);
+    assert!(slowly.elapsed() > PING_INTERVAL + 2 * PING_TIMEOUT);
 
     // One that answers a call after a minute, and what belongs to the connection at once.
     let (near, far) = duplex(1 << 16);
