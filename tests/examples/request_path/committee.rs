@@ -1,5 +1,5 @@
-//! A committee of 3-of-4 in one process: cosigners on stores in memory, and a signer-api that is
-//! answered at once.
+//! A committee of 3-of-4 in one process: cosigners on stores in memory, and a signer-api that leads
+//! them and is answered at once.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -28,7 +28,7 @@ use threshold::{
 use tonic::{Request, Status, Streaming};
 use wire::{
     batches::{Batch, Item},
-    proto,
+    proto::{self, cosigner_server::Cosigner},
 };
 
 /// t.
@@ -125,6 +125,18 @@ pub async fn cosigner(families: &[Family], place: usize, chain: Root, epoch: u64
     })
 }
 
+/// Has the cosigner led.
+pub async fn begin_to_lead(cosigner: &Arc<Service>, lead: u64) {
+    let status = Cosigner::status(&**cosigner, Request::new(proto::StatusRequest {})).await;
+    let request = proto::LeadRequest {
+        lead,
+        replaces: 0,
+        process: status.unwrap().into_inner().process,
+    };
+    let begun = Cosigner::lead(&**cosigner, Request::new(request)).await;
+    assert!(begun.unwrap().into_inner().led);
+}
+
 /// Signs as the production's vault does.
 struct Book {
     shares: HashMap<PublicKey, Arc<SigningShare>>,
@@ -171,6 +183,8 @@ pub struct Answers {
     pub signed: Mutex<HashMap<(Item, usize), proto::SignOutcome>>,
     /// By validator and root.
     pub combined: Mutex<HashMap<(PublicKey, SigningRoot), Signature>>,
+    /// As what the signer-api leads.
+    pub lead: Mutex<u64>,
 }
 
 /// A signer-api that is answered at once. Must be called within a runtime.
@@ -203,13 +217,8 @@ struct Known {
 }
 
 impl Transport for Known {
-    fn promise(&self, batch: Request<Batch>) -> Call<proto::PromiseReply> {
-        let promised = proto::promise_outcome::Outcome::Promised(proto::Promised::default());
-        let outcome = proto::PromiseOutcome {
-            outcome: Some(promised),
-        };
-        let outcomes = vec![outcome; batch.get_ref().items().len()];
-        Box::pin(ready(Ok(proto::PromiseReply { outcomes })))
+    fn promise(&self, _: Request<Batch>) -> Call<proto::PromiseReply> {
+        unreachable!("who leads asks for no promises")
     }
 
     fn sign(&self, batch: Request<Batch>) -> Call<proto::SignReply> {
@@ -220,14 +229,18 @@ impl Transport for Known {
         Box::pin(ready(Ok(proto::SignReply { outcomes })))
     }
 
-    fn lead(&self, _request: proto::LeadRequest) -> Call<proto::LeadReply> {
-        // Promises are counted, too.
-        Box::pin(ready(Ok(proto::LeadReply::default())))
+    fn lead(&self, request: proto::LeadRequest) -> Call<proto::LeadReply> {
+        *self.answers.lead.lock() = request.lead;
+        Box::pin(ready(Ok(proto::LeadReply {
+            led: true,
+            ..proto::LeadReply::default()
+        })))
     }
 
     fn status(&self) -> Call<proto::StatusReply> {
         Box::pin(ready(Ok(proto::StatusReply {
             ready: true,
+            process: 1,
             ..proto::StatusReply::default()
         })))
     }

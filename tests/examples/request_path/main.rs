@@ -32,7 +32,7 @@ use tokio::runtime::Runtime;
 use tonic::Request;
 use wire::{
     batches::Item,
-    proto::{PromiseItem, PromiseRequest, SignRequest, cosigner_server::Cosigner},
+    proto::{SignRequest, cosigner_server::Cosigner},
 };
 
 /// The epoch of the first round.
@@ -75,6 +75,7 @@ struct Path {
     ledger: Ledger,
     conductor: Conductor,
     answers: Arc<Answers>,
+    lead: u64,
 }
 
 impl Path {
@@ -89,16 +90,22 @@ impl Path {
         let chain = NetworkLabel::Mainnet.genesis_validators_root();
         let chain: Root = chain.parse().unwrap();
         let answers = Arc::new(Answers::default());
-        let (services, ledger, conductor) = runtime.block_on(async {
+        let (services, ledger, conductor, lead) = runtime.block_on(async {
             let mut services = Vec::new();
             for place in 0..MEMBERS {
                 services.push(committee::cosigner(&families, place, chain, until).await);
             }
             let ledger = committee::ledger(&families).await;
             let conductor = committee::conductor(&families, &answers);
-            // Nothing is promised in the first two seconds after a start.
+            // Nobody leads in the first two seconds after a start.
             tokio::time::sleep(Duration::from_secs(3)).await;
-            (services, ledger, conductor)
+            conductor.lead();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let lead = *answers.lead.lock();
+            for service in &services {
+                committee::begin_to_lead(service, lead).await;
+            }
+            (services, ledger, conductor, lead)
         });
         Self {
             runtime,
@@ -108,6 +115,7 @@ impl Path {
             ledger,
             conductor,
             answers,
+            lead,
         }
     }
 
@@ -116,7 +124,7 @@ impl Path {
         let posted = self.posted(message);
         black_box(stages::kind(&posted));
         let requests = stages::parse(&posted, &self.network);
-        let items = stages::items(&requests);
+        let items = stages::items(&requests, self.lead);
         let sent = stages::decode_orders(&stages::encode_orders(&items));
         let mine = self.one_cosigner(sent.clone());
         let partials = self.all_cosigners(&items, &sent);
@@ -168,28 +176,13 @@ impl Path {
         stages::partials_from_proto(reply)
     }
 
-    /// What t cosigners promise and sign, by request. What all of them answer is kept for the
+    /// What t cosigners sign, by request. What all of them answer is kept for the
     /// conductor, which may choose others.
     fn all_cosigners(
         &self,
         items: &[Item],
         sent: &SignRequest,
     ) -> Vec<Vec<(ShareIndex, PartialSignature)>> {
-        for (place, service) in self.services.iter().enumerate() {
-            let items = sent.items.iter().cloned().map(|item| PromiseItem {
-                order: item.order,
-                ballot: item.ballot,
-            });
-            let items = items.collect();
-            let request = PromiseRequest { items };
-            let reply = if place < THRESHOLD {
-                stages::promise(&self.runtime, service, request)
-            } else {
-                let promised = Cosigner::promise(&**service, Request::new(request));
-                self.runtime.block_on(promised).unwrap().into_inner()
-            };
-            assert_eq!(reply.outcomes.len(), sent.items.len());
-        }
         let mut partials = vec![Vec::new(); self.families.len()];
         for (place, service) in self.services.iter().enumerate() {
             let reply = if place < THRESHOLD {

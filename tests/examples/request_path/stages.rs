@@ -25,8 +25,8 @@ use tonic::Request;
 use wire::{
     batches::{Batch, Item},
     proto::{
-        PromiseReply, PromiseRequest, SignOutcome, SignReply, SignRequest, SigningOrder as Sent,
-        cosigner_server::Cosigner, sign_outcome::Outcome,
+        SignOutcome, SignReply, SignRequest, SigningOrder as Sent, cosigner_server::Cosigner,
+        sign_outcome::Outcome,
     },
 };
 
@@ -74,8 +74,8 @@ const fn service(times: usize, name: &'static str, what: &'static str) -> Stage 
     }
 }
 
-/// In the order of a request. Three cosigners promise and sign.
-pub const STAGES: [Stage; 20] = [
+/// In the order of a request. Three cosigners sign at once: they are led.
+pub const STAGES: [Stage; 19] = [
     whole(
         "signer-api",
         1,
@@ -91,18 +91,17 @@ pub const STAGES: [Stage; 20] = [
     ),
     part("signer-api", 1, "agree", "of it: the round's state machine"),
     part("signer-api", 1, "items", "of it: orders to items of bytes"),
-    whole("signer-api", 6, "encode_orders", "items to a batch's bytes"),
-    whole("cosigner", 6, "decode_orders", "bytes to messages"),
-    service(3, "promise", "the service's promises"),
-    service(3, "sign", "the service's signatures"),
+    whole("signer-api", 3, "encode_orders", "items to a batch's bytes"),
+    whole("cosigner", 3, "decode_orders", "bytes to messages"),
+    service(3, "sign", "the service, from messages to partials"),
     part(
         "cosigner",
-        6,
+        3,
         "orders_from_proto",
-        "of both: messages to orders",
+        "of it: messages to orders",
     ),
-    part("cosigner", 6, "roots", "of both: orders to roots"),
-    part("cosigner", 6, "rule", "of both: the ledger's rule"),
+    part("cosigner", 3, "roots", "of it: orders to roots"),
+    part("cosigner", 3, "rule", "of it: the ledger's rule"),
     part(
         "cosigner",
         3,
@@ -166,7 +165,7 @@ pub fn conduct(
     runtime.block_on(join_all(signed))
 }
 
-/// One request's round: t promise and sign.
+/// One request's round: t sign at once.
 #[inline(never)]
 pub fn agree(
     committee: &Committee,
@@ -182,11 +181,11 @@ pub fn agree(
         reserve: false,
         sounded: false,
         spare: place >= committee.threshold(),
-        led: false,
+        led: true,
     });
     let terms = Terms {
         root,
-        mode: Mode::Promised,
+        mode: Mode::Led,
         threshold: committee.threshold(),
         size: committee.size(),
         members: invited.collect(),
@@ -194,14 +193,6 @@ pub fn agree(
     };
     let (mut round, _) = Round::open(terms, Duration::ZERO);
     let mut effects = Vec::new();
-    for place in 0..committee.threshold() {
-        let promised = Event::Promised {
-            peer: Peer(place),
-            round: 0,
-            signed: None,
-        };
-        effects.extend(round.handle(Duration::ZERO, promised));
-    }
     for (place, (_, partial)) in partials.iter().enumerate() {
         let signed = Event::Signed {
             peer: Peer(place),
@@ -216,10 +207,11 @@ pub fn agree(
 
 /// Orders as the items that batches are made of.
 #[inline(never)]
-pub fn items(requests: &[SigningRequest]) -> Vec<Item> {
+pub fn items(requests: &[SigningRequest], lead: u64) -> Vec<Item> {
+    let lead = wire::lead_from_proto(lead);
     let items = requests
         .iter()
-        .map(|request| Item::new(&request.order, Some(&ballot(request.root)), None));
+        .map(|request| Item::new(&request.order, Some(&ballot(request.root)), lead));
     items.collect()
 }
 
@@ -238,13 +230,6 @@ pub fn encode_orders(items: &[Item]) -> Vec<u8> {
 #[inline(never)]
 pub fn decode_orders(bytes: &[u8]) -> SignRequest {
     SignRequest::decode(bytes).unwrap()
-}
-
-/// All of a cosigner from messages to promises.
-#[inline(never)]
-pub fn promise(runtime: &Runtime, service: &Arc<Service>, request: PromiseRequest) -> PromiseReply {
-    let promised = Cosigner::promise(&**service, Request::new(request));
-    runtime.block_on(promised).unwrap().into_inner()
 }
 
 /// All of a cosigner from messages to partials.

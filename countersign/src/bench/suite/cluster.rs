@@ -52,7 +52,7 @@ pub(super) struct Cluster {
     processes: Vec<Running>,
     liar: Option<Liar>,
     // The last field: it ends when nobody needs it any more.
-    _postgres: Option<Postgres>,
+    postgres: Option<Postgres>,
 }
 
 impl Cluster {
@@ -95,7 +95,7 @@ impl Cluster {
             deadline_ms,
             processes: Vec::new(),
             liar: None,
-            _postgres: postgres,
+            postgres,
         })
     }
 
@@ -130,6 +130,17 @@ impl Cluster {
         self.ready = began.elapsed();
         self.keys = signer.public_keys().await?;
         Ok(())
+    }
+
+    /// Has the ledgers' server do what it does over the years, where there is one.
+    ///
+    /// # Errors
+    /// What it says.
+    pub(super) async fn settle(&self) -> anyhow::Result<()> {
+        match &self.postgres {
+            Some(server) => server.settle().await,
+            None => Ok(()),
+        }
     }
 
     /// Stops what runs, in order.

@@ -328,6 +328,7 @@ impl Suite {
         let (epochs, chain) = (first..first.saturating_add(epochs), cluster.duties.chain());
         history::fill(&configurations, &cluster.keys, chain, epochs, &bar).await?;
         bar.finish_and_clear();
+        cluster.settle().await?;
         cluster.start(Last::Honest).await?;
         let after = self.measured(cluster, self.plan.validators).await?;
         let what = format!("same root, {rows} rows in each ledger");
