@@ -42,7 +42,7 @@ use peers::Peers;
 pub use signers::Signers;
 use timed::Timed;
 
-/// Calls at once on one connection; one more waits in the client. As many as a peer may have of all
+/// Calls at once on one connection; one more is not made by the client, or waits there. As many as a peer may have of all
 /// kinds: none waits there behind another kind.
 const STREAMS_MAX: u32 = peers::CALLS_MAX * peers::KINDS;
 /// Bytes of one request of an operator at most: 100,000 keys, with room to spare.

@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use threshold::round::{Event, FailureReason, Peer};
 use tokio::{
-    sync::watch,
+    sync::{Semaphore, watch},
     time::{Instant, timeout_at},
 };
 use tonic::{Code, Request, Status};
@@ -32,7 +32,7 @@ use crate::metrics::Metrics;
 
 /// How long connecting and shaking hands may take.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often a quiet connection is tried, so that a dead one is replaced. That its peer is silent is
+/// How often a connection is tried, so that a dead one is replaced. That its peer is silent is
 /// noticed earlier, by `health`; what it was asked may still be answered until then.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a peer may take to show that it is there.
@@ -41,6 +41,8 @@ pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(3);
 const DROP_MARGIN: Duration = Duration::from_millis(20);
 /// After a connection failed, nothing is sent for this long; twice as long after each further.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// Requests for its standing at once: other requests wait, and leave the cosigner's places to duties.
+const STANDINGS_MAX: usize = 32;
 const NONSENSE: &str = "answered what cannot be understood";
 const TIMED_OUT: &str = "did not answer in time";
 
@@ -66,6 +68,7 @@ pub(crate) struct Link {
     metrics: Arc<Metrics>,
     misdeeds: Misdeeds,
     dissents: Dissents,
+    standings: Semaphore,
 }
 
 impl Link {
@@ -97,6 +100,7 @@ impl Link {
             metrics,
             misdeeds: Misdeeds::default(),
             dissents: Dissents::default(),
+            standings: Semaphore::new(STANDINGS_MAX),
         });
         for (lane, tickets) in ends {
             tokio::spawn(lane::serve(Arc::downgrade(&link), lane, tickets));
@@ -123,6 +127,11 @@ impl Link {
 
     pub(super) const fn dissents(&self) -> &Dissents {
         &self.dissents
+    }
+
+    /// Places of those who ask for its standing.
+    pub(super) const fn standings(&self) -> &Semaphore {
+        &self.standings
     }
 
     pub(super) const fn failures(&self) -> &Failures {

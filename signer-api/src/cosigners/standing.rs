@@ -83,7 +83,12 @@ impl Link {
     /// Asks for it now; `None` if no answer says it by `until`.
     pub(crate) async fn standing(&self, until: Instant) -> Option<Standing> {
         let began = Instant::now();
-        let asked = timeout_at(until, self.transport().status()).await;
+        let asking = async {
+            // It is never closed.
+            let _place = self.standings().acquire().await;
+            self.transport().status().await
+        };
+        let asked = timeout_at(until, asking).await;
         self.asked(LANE, began.elapsed());
         let (reason, why) = match asked {
             Ok(Ok(reply)) => match reply.ledger {

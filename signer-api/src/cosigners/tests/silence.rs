@@ -133,3 +133,27 @@ async fn nothing_is_sent_late_on_a_connection_that_stands() {
     ask_by(now + LONG).await.unwrap();
     assert_eq!(calls(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_ask_for_a_standing_leave_places_to_duties() {
+    let peers = Peers::start(2, 2, 1).await;
+    let cosigners = Cosigners::open(&peers.config, &metrics().0).unwrap();
+    let link = &cosigners.links()[0];
+    eventually("the cosigner answers", || link.health().is_ready()).await;
+    let calls = || peers.peers[0].calls.load(Ordering::Relaxed);
+    peers.behave(0, Manner::Hung);
+    let before = calls();
+    let until = Instant::now() + Duration::from_millis(700);
+    let asked = futures_util::future::join_all((0..200).map(|_| link.standing(until))).await;
+    assert!(asked.iter().all(Option::is_none));
+    let asked = calls() - before;
+    // How it is was asked meanwhile, too.
+    assert!((32..40).contains(&asked), "{asked}");
+    peers.behave(0, Manner::Honest);
+    let until = Instant::now() + LONG;
+    let asked = futures_util::future::join_all((0..200).map(|_| link.standing(until))).await;
+    assert_eq!(asked.len(), 200);
+    eventually("the cosigner answers again", || link.health().is_ready()).await;
+    let calls_of_all = calls() - before;
+    assert!(calls_of_all >= 232, "{calls_of_all}");
+}

@@ -4,16 +4,16 @@
 //! in two writes, and wake the cosigner twice. Here they are handed to the connection together.
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use axum::body::{Bytes, HttpBody};
-use futures_util::future::poll_fn;
 use h2::{
     Ping, PingPong, Reason, RecvStream,
     client::{Builder, Connection, SendRequest},
@@ -21,7 +21,7 @@ use h2::{
 use http_body::Frame;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::io::InspectReader;
 use tracing::debug;
@@ -33,6 +33,9 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 /// Bytes of a reply's headers at most, as in gRPC's own client.
 const HEADERS_MAX: u32 = 16 * 1024;
+/// How long a peer that says other things may leave a ping unanswered. One that takes nothing, and so
+/// answers no ping, would have what it is asked kept here for ever.
+const ANSWER_WAIT: Duration = Duration::from_secs(30);
 /// Calls at once at most until the peer has said how many it takes, as in gRPC's own client.
 const CALLS_AT_FIRST: usize = 100;
 
@@ -100,6 +103,8 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
         return;
     };
     tokio::select! {
+        // What has come is read before its sender is called silent: this process may have stood still.
+        biased;
         ended = connection => {
             if let Err(error) = ended {
                 debug!(%error, "a connection to a cosigner broke");
@@ -109,26 +114,24 @@ async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Ends when the peer is silent, though it was asked to say something. Whatever it says counts: a
-/// reply of megabytes may come before the answer to a ping.
+/// Ends when the peer does not answer. A reply of megabytes may come before the answer to a ping: what
+/// else is heard counts for a while.
 async fn silence(mut pings: PingPong, read: &AtomicUsize) {
-    let mut known = read.load(Ordering::Relaxed);
-    let mut is_heard = || {
-        let before = known;
-        known = read.load(Ordering::Relaxed);
-        known != before
-    };
     loop {
         sleep(PING_INTERVAL).await;
-        if is_heard() {
-            continue;
-        }
-        // It is refused while an earlier one is under way: the answer to that one is as good.
-        let _ = pings.send_ping(Ping::opaque());
-        let answer = poll_fn(|context| pings.poll_pong(context));
-        let is_answered = matches!(timeout(PING_TIMEOUT, answer).await, Ok(Ok(_)));
-        if !is_heard() && !is_answered {
-            return;
+        let asked_at = Instant::now();
+        let mut answer = pin!(pings.ping(Ping::opaque()));
+        loop {
+            let before = read.load(Ordering::Relaxed);
+            match timeout(PING_TIMEOUT, &mut answer).await {
+                Ok(Ok(_)) => break,
+                Ok(Err(_)) => return,
+                Err(_) => {}
+            }
+            let is_heard = read.load(Ordering::Relaxed) != before;
+            if !is_heard || asked_at.elapsed() >= ANSWER_WAIT {
+                return;
+            }
         }
     }
 }
@@ -143,8 +146,8 @@ impl Calls {
         Ok(Self { sender, ..self })
     }
 
-    /// Asks with one message; dropped, the call is given up. Nothing waits at this end, but for a peer
-    /// that takes no bytes.
+    /// Asks with one message; dropped, the call is given up. It does not wait at this end for others' ends;
+    /// what a peer that takes no bytes is asked ends with its connection.
     ///
     /// # Errors
     /// When the connection, or the call, ends without a reply, or there are too many.
@@ -196,7 +199,8 @@ impl HttpBody for Reply {
             }
         };
         // Said, and not broken: the peer wants no more of the call (RFC 9113, section 8.1).
-        let is_end = |error: &h2::Error| error.reason() == Some(Reason::NO_ERROR);
+        let is_end =
+            |error: &h2::Error| error.is_reset() && error.reason() == Some(Reason::NO_ERROR);
         let frame = frame.filter(|frame| !frame.as_ref().is_err_and(is_end));
         Poll::Ready(frame)
     }
