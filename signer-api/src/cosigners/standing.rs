@@ -86,20 +86,24 @@ impl Link {
         let asking = async {
             // It is never closed.
             let _place = self.standings().acquire().await;
-            self.transport().status().await
+            if Instant::now() >= until {
+                // Places come free when those who asked before give up, at the same moment.
+                return None;
+            }
+            Some(self.transport().status().await)
         };
-        let asked = timeout_at(until, asking).await;
+        let asked = timeout_at(until, asking).await.ok().flatten();
         self.asked(LANE, began.elapsed());
         let (reason, why) = match asked {
-            Ok(Ok(reply)) => match reply.ledger {
+            Some(Ok(reply)) => match reply.ledger {
                 Some(state) => return Some(state.into()),
                 None => (
                     FailureReason::Ledger,
                     "its ledger does not answer".to_owned(),
                 ),
             },
-            Ok(Err(status)) => (FailureReason::Unreachable, self.judge(&status)),
-            Err(_) => (
+            Some(Err(status)) => (FailureReason::Unreachable, self.judge(&status)),
+            None => (
                 FailureReason::TimedOut,
                 "does not answer in time".to_owned(),
             ),
