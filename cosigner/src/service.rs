@@ -42,8 +42,8 @@ use peers::Peers;
 pub use signers::Signers;
 use timed::Timed;
 
-/// Calls at once on one connection; one more is not made by the client, or waits there. As many as a peer may have of all
-/// kinds: none waits there behind another kind.
+/// Calls at once on one connection; one more is not made by the client, or waits there. As many as a
+/// peer may have of all kinds: none waits there behind another kind.
 const STREAMS_MAX: u32 = peers::CALLS_MAX * peers::KINDS;
 /// Bytes of one request of an operator at most: 100,000 keys, with room to spare.
 const ADMINISTRATION_BYTES_MAX: usize = 8 * 1024 * 1024;

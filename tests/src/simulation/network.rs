@@ -7,10 +7,7 @@ use std::{
 };
 
 use signer_api::seams::{Call, SendBy, Transport};
-use tokio::{
-    task::AbortHandle,
-    time::{Instant, sleep},
-};
+use tokio::{task::AbortHandle, time::sleep};
 use tonic::{Request, Status, Streaming};
 use wire::{batches::Batch, proto};
 
@@ -50,7 +47,7 @@ impl Way {
         let (api, member) = (self.api, self.member);
         Box::pin(async move {
             life.goes_on().await;
-            if by.is_some_and(|SendBy(by)| Instant::now() >= by) {
+            if by.is_some_and(SendBy::is_over) {
                 return Err(Status::deadline_exceeded("was not sent in time"));
             }
             let world = world.upgrade().ok_or_else(broken)?;

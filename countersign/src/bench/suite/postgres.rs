@@ -140,13 +140,12 @@ impl Postgres {
     /// What Postgres says.
     pub(super) async fn settle(&self) -> anyhow::Result<()> {
         let names = "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate";
-        let names = self.connect("postgres").await?.query(names, &[]).await?;
-        for name in names {
+        let server = self.connect("postgres").await?;
+        for name in server.query(names, &[]).await? {
             let client = self.connect(name.try_get(0)?).await?;
             client.batch_execute("VACUUM (ANALYZE)").await?;
         }
-        let client = self.connect("postgres").await?;
-        client.batch_execute("CHECKPOINT").await?;
+        server.batch_execute("CHECKPOINT").await?;
         Ok(())
     }
 

@@ -95,20 +95,17 @@ impl Channel {
     /// The connection, made if there is none; and one made anew if it has ended meanwhile.
     async fn ready(&self) -> Result<Calls, Broken> {
         let connected = self.connected();
-        let ended = match connected.clone().await {
-            Ok(calls) => match calls.ready().await {
-                Ok(ready) => return Ok(ready),
-                Err(_) => connected,
-            },
-            Err(broken) => {
-                self.forget(&connected);
-                return Err(broken);
-            }
-        };
-        self.forget(&ended);
-        let connected = self.connected();
+        if let Ok(ready) = self.made(&connected).await?.ready().await {
+            return Ok(ready);
+        }
+        self.forget(&connected);
+        self.made(&self.connected()).await
+    }
+
+    /// Waits until it is made; one that could not be is forgotten.
+    async fn made(&self, connected: &Connected) -> Result<Calls, Broken> {
         let calls = connected.clone().await;
-        calls.inspect_err(|_| self.forget(&connected))
+        calls.inspect_err(|_| self.forget(connected))
     }
 
     fn connected(&self) -> Connected {
@@ -151,7 +148,7 @@ impl Channel {
         uri.authority = Some(self.0.authority.clone());
         head.uri = uri.try_into().unwrap_or_default();
         let head = http::Request::from_parts(head, ());
-        if by.is_some_and(|by| by.is_over()) {
+        if by.is_some_and(SendBy::is_over) {
             return Err(Broken::Late);
         }
         Ok(calls.call(head, message).await?.map(Body::new))

@@ -108,21 +108,18 @@ async fn repeating(stream: DuplexStream, times: usize) {
     }
 }
 
-/// A way to a peer from which 1,000 bytes come at a time.
-fn relayed<P: Future<Output = ()> + Send + 'static>(
-    pause: Duration,
-    peer: impl FnOnce(DuplexStream) -> P,
-) -> DuplexStream {
+/// As [`repeating`], over a way on which 1,000 bytes come back every half second.
+fn repeating_slowly(times: usize) -> DuplexStream {
     let (near, far) = duplex(1 << 10);
     let (relay, slow) = duplex(1 << 10);
-    tokio::spawn(peer(slow));
+    tokio::spawn(repeating(slow, times));
     tokio::spawn(async move {
         let (mut from_near, mut to_near) = split(far);
         let (mut from_far, mut to_far) = split(relay);
         tokio::spawn(async move { copy(&mut from_near, &mut to_far).await });
         let mut piece = [0; 1_000];
         while let Ok(bytes @ 1..) = from_far.read(&mut piece).await {
-            sleep(pause).await;
+            sleep(Duration::from_millis(500)).await;
             to_near.write_all(&piece[..bytes]).await.unwrap();
         }
     });
@@ -294,8 +291,7 @@ async fn a_peer_that_answers_nothing_and_says_something_all_the_time_is_noticed(
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_is_slow_is_waited_for() {
     // Its reply comes so slowly that a ping's answer, behind it, is late.
-    let near = relayed(Duration::from_millis(500), |relay| repeating(relay, 300));
-    let connection = open(near).await.unwrap();
+    let connection = open(repeating_slowly(300)).await.unwrap();
     let began = Instant::now();
     let (reply, _) = called(&connection, vec![1; 100]).await.unwrap();
     assert_eq!(reply.len(), 30_000);
