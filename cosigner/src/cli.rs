@@ -10,6 +10,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use daemon::{
+    bulk::{self, Bulk},
     config::{self, ConfigError},
     reload::Prints,
     tls,
@@ -212,7 +213,8 @@ fn execute(command: Command) -> Result<(), Failure> {
                 stop,
                 origin,
             };
-            runtime()?.block_on(server::run(start))
+            let for_bursts = bulk::runtime().map_err(no_threads)?;
+            runtime()?.block_on(server::run(start, Bulk::on(&for_bursts)))
         }
         Command::Migrate { file } => {
             let settings = Settings::load(&file.config)?;
@@ -339,7 +341,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .worker_threads(processors.div_ceil(2))
         .enable_all()
         .build()
-        .map_err(|error| Failure::Failed(format!("the system gives no threads: {error}")))
+        .map_err(no_threads)
+}
+
+fn no_threads(error: io::Error) -> Failure {
+    Failure::Failed(format!("the system gives no threads: {error}"))
 }
 
 impl From<ConfigError> for Failure {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use daemon::{
+    bulk::Bulk,
     reload::{self, Hangups, Prints, ReloadNumbers},
     serve::{Listener, ListenerLimits},
     shutdown, telemetry,
@@ -88,7 +89,7 @@ pub(crate) struct Start {
 }
 
 /// Serves until it is told to stop.
-pub(crate) async fn run(start: Start) -> Result<(), Failure> {
+pub(crate) async fn run(start: Start, bulk: Bulk) -> Result<(), Failure> {
     // Listened for from the start, so that a signal during the start is not lost.
     let (signal, hangups) = (shutdown::signal(), Hangups::listen());
     let settings = &start.settings;
@@ -104,7 +105,7 @@ pub(crate) async fn run(start: Start) -> Result<(), Failure> {
     let metrics = Arc::new(Metrics::default());
     introduce(settings, &vault.listing(), &metrics);
     let ledger = open_ledger(settings, database.clone(), start.origin).await?;
-    let service = service(settings, &vault, &ledger, &metrics);
+    let service = service(settings, &vault, &ledger, bulk, &metrics);
     let limits = ListenerLimits::default();
     let listener = Listener::bind(config.listen, Some(start.tls), limits).await?;
     let (mut registry, numbers) = (metrics.registry(), ReloadNumbers::default());
@@ -158,12 +159,14 @@ fn service(
     settings: &Settings,
     vault: &Arc<Vault>,
     ledger: &Ledger,
+    bulk: Bulk,
     metrics: &Arc<Metrics>,
 ) -> Arc<Service> {
     let shares = Arc::clone(vault);
     Service::new(Parts {
         vault: shares,
         signers: Signers::new(),
+        bulk,
         time: Box::new(service::since_1970),
         ledger: ledger.clone(),
         clock: settings.clock,

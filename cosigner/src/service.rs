@@ -16,12 +16,13 @@ mod timed;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use daemon::bulk::Bulk;
 use duty::Root;
 use slashing::Ledger;
 use tokio::{sync::Semaphore, time::Instant};
@@ -69,6 +70,8 @@ pub struct Parts {
     pub vault: Arc<dyn Shares>,
     /// Where they are signed with.
     pub signers: Signers,
+    /// Where the large batches of a burst are worked on.
+    pub bulk: Bulk,
     /// The time since 1970.
     pub time: Box<dyn Fn() -> Duration + Send + Sync>,
     /// The ledger.
@@ -93,6 +96,8 @@ pub struct Parts {
 
 /// The service's state.
 pub struct Service {
+    /// For work that is done elsewhere.
+    itself: Weak<Self>,
     parts: Parts,
     allow_voluntary_exits: AtomicBool,
     allow_deposits: AtomicBool,
@@ -111,7 +116,8 @@ impl Service {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
         let promises = Promises::new(Instant::now().into_std(), parts.promises_max);
-        let service = Arc::new(Self {
+        let service = Arc::new_cyclic(|itself| Self {
+            itself: Weak::clone(itself),
             allow_voluntary_exits: parts.allow_voluntary_exits.into(),
             allow_deposits: parts.allow_deposits.into(),
             stopping: false.into(),

@@ -24,6 +24,8 @@ use limit::Limit;
 
 /// One place of so many is a proposal's.
 const PROPOSALS_PART: usize = 16;
+/// From so many requests on, besides proposals, those that come are a burst's.
+const CROWD: usize = 8;
 /// A deadline so late that the number of places follows nothing.
 const NO_DEADLINE: Duration = Duration::from_secs(24 * 3600);
 
@@ -67,6 +69,7 @@ enum Kept {
 /// One of the others' places.
 struct Usual {
     others: Arc<Others>,
+    in_crowd: bool,
     entered: Instant,
     unanswered: bool,
 }
@@ -124,6 +127,7 @@ impl Admission {
         drop(state);
         Ok(Place(Kept::Others(Usual {
             others: Arc::clone(&self.others),
+            in_crowd: urgency == Urgency::Usual && under_way >= CROWD,
             entered: Instant::now(),
             unanswered: false,
         })))
@@ -141,6 +145,14 @@ impl Admission {
 }
 
 impl Place {
+    /// Whether this is no proposal, and came when many others were under way.
+    pub(crate) const fn in_crowd(&self) -> bool {
+        match &self.0 {
+            Kept::Proposals { .. } => false,
+            Kept::Others(place) => place.in_crowd,
+        }
+    }
+
     /// Gives the place up without an answer that says anything of this machine's capacity.
     pub(crate) fn give_up(mut self) {
         match &mut self.0 {
@@ -178,6 +190,19 @@ mod tests {
         drop(first);
         assert!(admission.enter().is_ok());
         assert_eq!(admission.places(), 2);
+    }
+
+    #[test]
+    fn what_comes_when_many_are_under_way_is_in_a_crowd_but_for_proposals() {
+        let admission = Admission::new(64, 1);
+        let enter = |urgency| admission.enter_as(urgency, 0).unwrap();
+        let places: Vec<Place> = (0..=CROWD).map(|_| enter(Urgency::Usual)).collect();
+        let crowded: Vec<bool> = places.iter().map(Place::in_crowd).collect();
+        let (last, first) = crowded.split_last().unwrap();
+        assert!(*last && first.iter().all(|in_crowd| !in_crowd));
+        // The proposals' own places, and then one among the others.
+        let proposals: Vec<Place> = (0..=4).map(|_| enter(Urgency::Prompt)).collect();
+        assert!(proposals.iter().all(|place| !place.in_crowd()));
     }
 
     #[test]

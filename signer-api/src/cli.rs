@@ -3,7 +3,7 @@
 use std::{
     ffi::OsString,
     future::Future,
-    io::Write,
+    io::{self, Write},
     path::PathBuf,
     process::ExitCode,
     sync::{
@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use axum::response::IntoResponse;
 use clap::{Parser, Subcommand};
 use daemon::{
+    bulk::{self, Bulk},
     config::{self, ConfigError},
     metrics::Registry,
     network::Network,
@@ -139,7 +140,9 @@ fn serve_until_stopped(path: &std::path::Path, stop_with_stdin: bool) -> Result<
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| ConfigError::new(format!("no runtime can be started: {error}")))?;
+        .map_err(no_runtime)?;
+    let for_bursts = bulk::runtime().map_err(no_runtime)?;
+    let bulk = Bulk::on(&for_bursts);
     let served = runtime.block_on(async {
         let (stop, hangups) = (stop(stop_with_stdin), Hangups::listen());
         let watched = Watched {
@@ -147,13 +150,18 @@ fn serve_until_stopped(path: &std::path::Path, stop_with_stdin: bool) -> Result<
             prints,
             hangups,
         };
-        serve(config, watched, stop).await
+        serve(config, watched, stop, bulk).await
     });
     // Requests were drained; what still runs is health checks and connections to cosigners. They end
     // before the process does: its end takes the source of random numbers away, and a handshake
     // that needs one then aborts. A name that is being looked up may not keep the process for long.
     runtime.shutdown_timeout(END_WITHIN);
+    for_bursts.shutdown_timeout(END_WITHIN);
     served
+}
+
+fn no_runtime(error: io::Error) -> ConfigError {
+    ConfigError::new(format!("no runtime can be started: {error}"))
 }
 
 /// Ends when the process shall stop.
@@ -205,6 +213,7 @@ async fn serve(
     config: Config,
     watched: Watched,
     stop: impl Future<Output = ()> + Send + 'static,
+    bulk: Bulk,
 ) -> Result<(), ConfigError> {
     let committee = config.committee()?;
     let network = Arc::new(Network::load(&config.network)?);
@@ -213,7 +222,7 @@ async fn serve(
         warn!(listen = %config.listen, "requests and signatures can be read on their way");
     }
     let mut registry = Registry::default();
-    let app = build(&config, network, committee, &mut registry)?;
+    let app = build(&config, network, committee, bulk, &mut registry)?;
     let limits = ListenerLimits {
         connections_max: config.connections_max,
         connections_per_address_max: config.connections_per_address_max,
@@ -304,6 +313,7 @@ pub(crate) fn build(
     config: &Config,
     network: Arc<Network>,
     committee: threshold::CommitteeSize,
+    bulk: Bulk,
     registry: &mut Registry,
 ) -> Result<Arc<App>, ConfigError> {
     let metrics = Arc::new(Metrics::new(registry));
@@ -329,6 +339,7 @@ pub(crate) fn build(
         )
         .within(config.deadline()),
         cpu,
+        bulk,
         cosigners,
         validators,
         signing,

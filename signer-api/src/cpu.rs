@@ -1,5 +1,6 @@
 //! Threads for curve arithmetic and long parsing, so that no reactor thread is held by them. A batch of
-//! a burst holds one for ten milliseconds; what is prompt has threads that such batches never take.
+//! a burst holds one for ten milliseconds; what is prompt has threads that such batches never take, and
+//! those that they take offer the processor in between.
 
 use std::{collections::VecDeque, io, sync::Arc, thread};
 
@@ -156,12 +157,16 @@ impl Cpu {
         self.0.shared.work(urgency).notify_one();
     }
 
-    /// Runs `job` if no thread has anything to do, and nothing else comes before it is begun; else
-    /// drops it. Of two at once, both are dropped. So what is usual waits for at most one such job,
-    /// and only where that was begun before. Without threads, none is ever run.
-    pub(crate) fn spare(&self, job: impl FnOnce() + Send + 'static) {
+    /// Runs `job` ahead of its need. What is prompt has threads that are mostly idle: one of them does
+    /// it. What is usual is done only if no thread has anything to do, and nothing else comes before it
+    /// is begun; else it is dropped, and of two at once, both are. So what is usual waits for at most
+    /// one such job, and only where that was begun before. Without threads, none is ever run.
+    pub(crate) fn spare(&self, urgency: Urgency, job: impl FnOnce() + Send + 'static) {
         if self.0.threads == 0 {
             return;
+        }
+        if urgency == Urgency::Prompt {
+            return self.submit(urgency, job);
         }
         let job: Job = Box::new(job);
         let dropped = self.0.shared.queues.lock().offer(job, self.0.threads);
@@ -172,6 +177,9 @@ impl Cpu {
 }
 
 fn work(shared: &Shared, urgency: Urgency) {
+    if urgency == Urgency::Usual {
+        courtesy::always();
+    }
     loop {
         let job = {
             let mut queues = shared.queues.lock();
@@ -187,6 +195,7 @@ fn work(shared: &Shared, urgency: Urgency) {
                 queues.at_rest -= 1;
             }
         };
+        courtesy::begin();
         // Where panics unwind (not in a release), one job must not take the thread with it.
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job));
     }
@@ -238,6 +247,20 @@ mod tests {
         drop(gates);
     }
 
+    #[tokio::test]
+    async fn a_prompt_job_ahead_of_its_need_is_done_beside_usual_ones() {
+        let cpu = Cpu::start().unwrap();
+        let (gate, closed) = mpsc::channel::<()>();
+        cpu.submit(Urgency::Usual, move || {
+            let _ = closed.recv();
+        });
+        let (done, is_done) = oneshot::channel();
+        cpu.spare(Urgency::Prompt, move || done.send(()).unwrap());
+        let waited = tokio::time::timeout(Duration::from_secs(10), is_done).await;
+        assert_eq!(waited, Ok(Ok(())));
+        drop(gate);
+    }
+
     #[test]
     fn a_spare_job_comes_after_all_usual_ones_and_two_are_none() {
         let (done, what) = mpsc::channel();
@@ -285,7 +308,7 @@ mod tests {
         for _ in 0..64 {
             cpu.rest();
             let (done, is_done) = mpsc::channel();
-            cpu.spare(move || done.send(()).unwrap());
+            cpu.spare(Urgency::Usual, move || done.send(()).unwrap());
             assert_eq!(is_done.recv(), Ok(()));
         }
     }
@@ -294,7 +317,11 @@ mod tests {
     #[test]
     fn without_threads_no_spare_job_is_done() {
         let (done, is_done) = mpsc::channel();
-        Cpu::inline().spare(move || done.send(()).unwrap());
+        for urgency in [Urgency::Prompt, Urgency::Usual] {
+            let done = done.clone();
+            Cpu::inline().spare(urgency, move || done.send(()).unwrap());
+        }
+        drop(done);
         assert!(is_done.recv().is_err());
     }
 }

@@ -25,7 +25,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use daemon::network::Network;
+use daemon::{bulk::Bulk, network::Network};
 use http::{HeaderMap, StatusCode};
 use tower::util::MapRequest;
 
@@ -63,6 +63,8 @@ pub(crate) struct App {
     pub(crate) threshold_min: usize,
     pub(crate) admission: Admission,
     pub(crate) cpu: Cpu,
+    /// Where the requests of a burst are worked on.
+    pub(crate) bulk: Bulk,
     pub(crate) cosigners: Arc<Cosigners>,
     pub(crate) validators: Arc<Validators>,
     pub(crate) signing: Signing,

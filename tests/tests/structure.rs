@@ -70,6 +70,7 @@ fn production_sources() -> BTreeMap<String, String> {
 #[test]
 fn crates_use_only_whom_they_may() {
     let ours = [
+        "courtesy",
         "duty",
         "threshold",
         "keyshare",
@@ -82,15 +83,20 @@ fn crates_use_only_whom_they_may() {
     ];
     for (dir, may_use) in [
         ("crates/duty", vec![]),
-        ("crates/threshold", vec!["duty"]),
-        ("crates/keyshare", vec!["duty", "threshold"]),
+        ("crates/courtesy", vec![]),
+        ("crates/threshold", vec!["courtesy", "duty"]),
+        ("crates/keyshare", vec!["courtesy", "duty", "threshold"]),
         ("crates/wire", vec!["duty", "threshold"]),
-        ("crates/daemon", vec!["duty"]),
+        ("crates/daemon", vec!["courtesy", "duty"]),
         ("slashing", vec!["duty"]),
-        ("signer-api", vec!["duty", "threshold", "wire", "daemon"]),
+        (
+            "signer-api",
+            vec!["courtesy", "duty", "threshold", "wire", "daemon"],
+        ),
         (
             "cosigner",
             vec![
+                "courtesy",
                 "duty",
                 "threshold",
                 "keyshare",

@@ -1,6 +1,6 @@
 //! The methods of the protocol file: bounds, then the work, then the reply.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use futures_util::{Stream, stream};
 use slashing::Unavailable;
@@ -15,12 +15,33 @@ use wire::{
 
 use super::{STOPPING, Service, orders::Refusal, peers::Kind};
 
+/// Larger batches are a burst's.
+const CROWD: usize = 8;
+
 fn bounded<T>(items: &[T]) -> Result<(), Status> {
     match items.len() {
         1..=BATCH_MAX => Ok(()),
         length => Err(Status::invalid_argument(format!(
             "a batch holds 1 to {BATCH_MAX} items, this one {length}"
         ))),
+    }
+}
+
+impl Service {
+    /// Does a batch's work here, or, of one that is `in_crowd`, where it delays no proposal.
+    async fn delaying_none<T: Send + 'static, W: Future<Output = T> + Send + 'static>(
+        &self,
+        in_crowd: bool,
+        work: impl FnOnce(Arc<Self>) -> W + Send,
+    ) -> Result<T, Status> {
+        let stopping = || Status::unavailable(STOPPING);
+        let service = self.itself.upgrade().ok_or_else(stopping)?;
+        let work = work(service);
+        if in_crowd {
+            self.parts.bulk.run(work).await.ok_or_else(stopping)
+        } else {
+            Ok(work.await)
+        }
     }
 }
 
@@ -35,9 +56,10 @@ impl Cosigner for Service {
         let _place = self.peers.admit_as(kind, &request)?;
         let items = request.into_inner().items;
         bounded(&items)?;
-        Ok(Response::new(PromiseReply {
-            outcomes: self.promise_all(items).await,
-        }))
+        let in_crowd = kind == Kind::Duties && items.len() > CROWD;
+        let work = |service: Arc<Self>| async move { service.promise_all(items).await };
+        let outcomes = self.delaying_none(in_crowd, work).await?;
+        Ok(Response::new(PromiseReply { outcomes }))
     }
 
     async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignReply>, Status> {
@@ -46,10 +68,10 @@ impl Cosigner for Service {
         let _place = self.peers.admit_as(kind, &request)?;
         let SignRequest { items, scaled } = request.into_inner();
         bounded(&items)?;
-        let outcomes = self
-            .sign_all(items, scaled)
-            .await
-            .map_err(Status::invalid_argument)?;
+        let in_crowd = kind == Kind::Duties && items.len() > CROWD;
+        let work = |service: Arc<Self>| async move { service.sign_all(items, scaled).await };
+        let outcomes = self.delaying_none(in_crowd, work).await?;
+        let outcomes = outcomes.map_err(Status::invalid_argument)?;
         Ok(Response::new(SignReply { outcomes }))
     }
 

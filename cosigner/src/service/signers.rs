@@ -70,6 +70,7 @@ impl Signers {
         };
         let place = Arc::clone(places).acquire_owned().await.ok()?;
         let work = tokio::task::spawn_blocking(move || {
+            courtesy::begin();
             let done = work();
             drop(place);
             done

@@ -68,6 +68,7 @@ impl Service {
         let accepted: Vec<_> = items
             .into_iter()
             .map(|item| {
+                courtesy::offer();
                 let under = Under {
                     ballot: item.ballot,
                     lead: lead_from_proto(item.lead),
@@ -103,6 +104,7 @@ impl Service {
         let started = Instant::now();
         let permitted = async {
             let items = join_all(accepted.into_iter().map(|(accepted, under)| async move {
+                courtesy::offer();
                 match accepted {
                     Ok(accepted) => {
                         let kind = Some(accepted.order.duty.kind());

@@ -6,6 +6,7 @@
 //! wrong with a configuration is said in one sentence ([`config`]). It never knows a key, a
 //! share or a duty, and it never writes a secret to a log.
 
+pub mod bulk;
 pub mod config;
 mod hardening;
 pub mod metrics;

@@ -25,6 +25,7 @@ pub(crate) struct Statement {
 
 impl Statement {
     fn holds(&self, messages: &[HashedMessage]) -> bool {
+        courtesy::offer();
         let message = messages.get(self.message);
         message.is_some_and(|message| message.is_signed_by(&self.key, &self.signature))
     }
@@ -80,7 +81,10 @@ fn bisect(
 fn product(weighted: &[Weighted], messages: &[HashedMessage]) -> PairingProduct {
     let runs = || weighted.chunk_by(|(_, one), (_, next)| one.message == next.message);
     let sums: Vec<G1Sum> = runs()
-        .map(|run| G1Sum::multiplied(run.iter().map(|(weight, one)| (*weight, &one.key))))
+        .map(|run| {
+            courtesy::offer();
+            G1Sum::multiplied(run.iter().map(|(weight, one)| (*weight, &one.key)))
+        })
         .collect();
     let hashed = runs().map(|run| messages.get(run.first()?.1.message));
     let keys = G1Sum::normalise_all(&sums).into_iter().zip(hashed);
@@ -90,5 +94,7 @@ fn product(weighted: &[Weighted], messages: &[HashedMessage]) -> PairingProduct 
     let signatures = weighted
         .iter()
         .map(|(weight, one)| (*weight, &one.signature));
-    PairingProduct::of(&keys, G2::multiplied(signatures).as_ref())
+    let signatures = G2::multiplied(signatures);
+    courtesy::offer();
+    PairingProduct::of(&keys, signatures.as_ref())
 }

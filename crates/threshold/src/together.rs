@@ -130,13 +130,16 @@ fn signed(
 /// Each job's signature if it has one, not verified but for the subgroup.
 fn combined(open: &[Open<'_>]) -> Vec<Option<G2>> {
     let sums = open.iter().map(|(_, job)| {
+        courtesy::offer();
         let sum = job.committee.weighted_sum(job.partials);
         sum.unwrap_or(G2Sum::INFINITY)
     });
-    G2Sum::normalise_all(&sums.collect::<Vec<_>>())
-        .into_iter()
-        .map(|sum| sum.map(CurvePoint::in_subgroup)?.ok())
-        .collect()
+    let sums = G2Sum::normalise_all(&sums.collect::<Vec<_>>());
+    let checked = sums.into_iter().map(|sum| {
+        courtesy::offer();
+        sum.map(CurvePoint::in_subgroup)?.ok()
+    });
+    checked.collect()
 }
 
 /// Whose partials are bad, for each of the failed jobs.
@@ -149,6 +152,7 @@ fn blame(
     let mut unknown = BTreeMap::new();
     let mut claims: Vec<((usize, ShareIndex), Statement)> = Vec::new();
     for (position, job) in failed {
+        courtesy::offer();
         let message = messages.position(job);
         for (index, partial) in job.partials {
             match job.committee.statement(*index, partial) {
@@ -207,6 +211,7 @@ struct Messages {
 impl Messages {
     fn position(&mut self, job: &Combination<'_>) -> usize {
         *self.positions.entry(job.root).or_insert_with(|| {
+            courtesy::offer();
             let anticipated = job.anticipated().map(Anticipated::message);
             let hashed = anticipated.unwrap_or_else(|| HashedMessage::new(job.root.as_bytes()));
             self.hashed.push(hashed);

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::App;
 use crate::{
-    admission::Turned,
+    admission::{Admitted, Place, Turned},
     cpu::Urgency,
     metrics::Stage,
     reply::{JSON, Refused, TEXT, reply},
@@ -51,13 +51,15 @@ pub(super) fn identifier(path: &str) -> Option<&str> {
 
 /// The answer to a request that has passed the guard.
 pub(super) async fn reached(
-    app: &App,
+    app: &Arc<App>,
     identifier: &str,
     headers: &HeaderMap,
     body: Body,
 ) -> Response {
-    let mut kind = UNKNOWN_TYPE;
-    let signed = answer(app, identifier, headers, body, &mut kind).await;
+    let (kind, signed) = match admit(app, headers, body).await {
+        (kind, Ok(admitted)) => answer(app, identifier, kind, admitted).await,
+        (kind, Err(refused)) => (kind, Err(refused)),
+    };
     let response = match signed {
         Ok(signature) => success(headers, &signature),
         Err(refused) => {
@@ -71,29 +73,61 @@ pub(super) async fn reached(
     response
 }
 
-/// In the order of section 3.2: body, root, key, protection. Who finds no place is told so before
-/// more than its type was looked at: most requests' bodies come with their heads.
-async fn answer(
-    app: &App,
-    identifier: &str,
-    headers: &HeaderMap,
-    body: Body,
-    kind: &mut &'static str,
-) -> Result<Signature, Refused> {
-    let admitted = app.admission.read(headers, body).await;
-    let admitted = admitted.map_err(|turned| turned_away(app, turned))?;
-    let urgency = urgency(&admitted.body, kind);
+/// A request's type, as a label, and what became of it.
+type Labelled<T> = (&'static str, Result<T, Refused>);
+
+/// Reads a request, and finds a place for it. Who finds none is told so before more than its type was
+/// looked at: most requests' bodies come with their heads.
+async fn admit(app: &App, headers: &HeaderMap, body: Body) -> Labelled<(Admitted, Place)> {
+    let admitted = match app.admission.read(headers, body).await {
+        Ok(admitted) => admitted,
+        Err(turned) => return (UNKNOWN_TYPE, Err(turned_away(app, turned))),
+    };
+    let (urgency, kind) = urgency(&admitted.body);
     let validators = app.validators.snapshot().len();
     let place = app.admission.enter_as(urgency, validators);
     app.metrics.places(app.admission.places());
-    let place = place.map_err(|turned| turned_away(app, turned))?;
+    let place = place.map_err(|turned| turned_away(app, turned));
+    (kind, place.map(|place| (admitted, place)))
+}
+
+/// Works on a request where it was read, or, if it is one of a burst, where it delays no proposal.
+async fn answer(
+    app: &Arc<App>,
+    identifier: &str,
+    kind: &'static str,
+    (admitted, place): (Admitted, Place),
+) -> Labelled<Signature> {
+    if !place.in_crowd() {
+        return work(app, identifier, kind, admitted, place).await;
+    }
+    let (app, identifier) = (Arc::clone(app), identifier.to_owned());
+    let bulk = app.bulk.clone();
+    let work = async move { work(&app, &identifier, kind, admitted, place).await };
+    let done = bulk.run(work).await;
+    done.unwrap_or_else(|| (kind, Err(Refused::broken())))
+}
+
+/// In the order of section 3.2: body, root, key, protection.
+async fn work(
+    app: &App,
+    identifier: &str,
+    mut kind: &'static str,
+    admitted: Admitted,
+    place: Place,
+) -> Labelled<Signature> {
+    courtesy::offer();
     let began = Instant::now();
     let deadline = began + app.deadline();
     let key = web3signer::parse_identifier(identifier);
     // What is no key is unknown, but only after the body was found good.
     let validator = key.unwrap_or(PublicKey([0; 48]));
-    let parsed = parse(app, &admitted.body, validator, deadline, kind).await?;
+    let parsed = parse(app, &admitted.body, validator, deadline, &mut kind).await;
     drop(admitted);
+    let SigningRequest { order, root, .. } = match parsed {
+        Ok(parsed) => parsed,
+        Err(refused) => return (kind, Err(refused)),
+    };
     app.metrics.stage(Stage::Parse, began.elapsed());
     let known = match key {
         Some(key) => app.validators.snapshot().find(&key),
@@ -101,13 +135,12 @@ async fn answer(
     };
     let validator = match known {
         Known::Served(validator) => validator,
-        Known::Undecided => return Err(Refused::undiscovered()),
+        Known::Undecided => return (kind, Err(Refused::undiscovered())),
         Known::Unknown => {
             app.metrics.missing_identifier();
-            return Err(Refused::unknown_validator());
+            return (kind, Err(Refused::unknown_validator()));
         }
     };
-    let SigningRequest { order, root, .. } = parsed;
     let task = Task {
         order,
         root,
@@ -115,7 +148,7 @@ async fn answer(
         deadline,
         place,
     };
-    app.signing.sign(task).await.map_err(Refused::from)
+    (kind, app.signing.sign(task).await.map_err(Refused::from))
 }
 
 fn turned_away(app: &App, turned: Turned) -> Refused {
@@ -126,20 +159,14 @@ fn turned_away(app: &App, turned: Turned) -> Refused {
 }
 
 /// What a body waits behind, by its type, which is a label as well.
-fn urgency(body: &Bytes, kind: &mut &'static str) -> Urgency {
+fn urgency(body: &Bytes) -> (Urgency, &'static str) {
     if body.len() > PARSED_HERE_BYTES_MAX {
-        return Urgency::Prompt;
+        return (Urgency::Prompt, UNKNOWN_TYPE);
     }
     match web3signer::likely_kind(body) {
-        Some(named) => {
-            *kind = named.name();
-            if named.is_prompt() {
-                Urgency::Prompt
-            } else {
-                Urgency::Usual
-            }
-        }
-        None => Urgency::Usual,
+        Some(named) if named.is_prompt() => (Urgency::Prompt, named.name()),
+        Some(named) => (Urgency::Usual, named.name()),
+        None => (Urgency::Usual, UNKNOWN_TYPE),
     }
 }
 

@@ -43,7 +43,31 @@ struct Shared {
     cpu: Cpu,
     arithmetic: Arc<dyn Arithmetic>,
     /// How many requests' partials are to come.
-    expected: AtomicUsize,
+    expected: Expectations,
+}
+
+#[derive(Default)]
+struct Expectations {
+    prompt: AtomicUsize,
+    usual: AtomicUsize,
+}
+
+impl Expectations {
+    const fn of(&self, urgency: Urgency) -> &AtomicUsize {
+        match urgency {
+            Urgency::Prompt => &self.prompt,
+            Urgency::Usual => &self.usual,
+        }
+    }
+
+    /// Whether no other is expected that this one would share its threads with.
+    fn is_one(&self, urgency: Urgency) -> bool {
+        let prompt = self.prompt.load(Ordering::Relaxed);
+        match urgency {
+            Urgency::Prompt => prompt == 1,
+            Urgency::Usual => prompt.saturating_add(self.usual.load(Ordering::Relaxed)) == 1,
+        }
+    }
 }
 
 /// A request whose partials are to come; it is over when this is dropped.
@@ -77,7 +101,7 @@ impl Combiner {
             queues: Queues::default(),
             cpu,
             arithmetic,
-            expected: AtomicUsize::new(0),
+            expected: Expectations::default(),
         }))
     }
 
@@ -88,7 +112,7 @@ impl Combiner {
         validator: Arc<Validator>,
         root: SigningRoot,
     ) -> Expected {
-        self.0.expected.fetch_add(1, Ordering::Relaxed);
+        self.0.expected.of(urgency).fetch_add(1, Ordering::Relaxed);
         Expected {
             shared: Arc::clone(&self.0),
             urgency,
@@ -101,17 +125,19 @@ impl Combiner {
 }
 
 impl Expected {
-    /// The first time, if this request is alone and no thread has anything to do: lets one compute
-    /// what needs no partials. The first of a burst is alone until the second comes.
+    /// The first time, if this request is alone and a thread has nothing to do: lets it compute what
+    /// needs no partials. The first of a burst is alone until the second comes, and a proposal beside
+    /// one is alone among its like.
     pub(super) fn anticipate(&mut self) {
-        if std::mem::replace(&mut self.anticipates, true) || !self.shared.expects_one() {
+        let urgency = self.urgency;
+        if std::mem::replace(&mut self.anticipates, true) || !self.shared.expected.is_one(urgency) {
             return;
         }
         let (shared, validator) = (Arc::clone(&self.shared), Arc::clone(&self.validator));
         let (anticipation, root) = (Arc::clone(&self.anticipation), self.root);
-        self.shared.cpu.spare(move || {
+        self.shared.cpu.spare(urgency, move || {
             anticipation.compute(|| {
-                let is_alone = shared.expects_one();
+                let is_alone = shared.expected.is_one(urgency);
                 is_alone.then(|| shared.arithmetic.anticipate(&validator.committee, root))
             });
         });
@@ -146,16 +172,13 @@ impl Expected {
 
 impl Drop for Expected {
     fn drop(&mut self) {
-        self.shared.expected.fetch_sub(1, Ordering::Relaxed);
+        let expected = self.shared.expected.of(self.urgency);
+        expected.fetch_sub(1, Ordering::Relaxed);
         self.anticipation.cancel();
     }
 }
 
 impl Shared {
-    fn expects_one(&self) -> bool {
-        self.expected.load(Ordering::Relaxed) == 1
-    }
-
     fn submit(self: &Arc<Self>, urgency: Urgency) {
         let shared = Arc::clone(self);
         self.cpu.submit(urgency, move || shared.work(urgency));

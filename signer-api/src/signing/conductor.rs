@@ -86,6 +86,7 @@ pub(super) async fn conduct(
     };
     let (mut round, mut effects) = Round::open(terms, Duration::ZERO);
     loop {
+        courtesy::offer();
         let mut told = None;
         for effect in effects {
             match conductor.obey(effect).await {

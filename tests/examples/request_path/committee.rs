@@ -14,6 +14,7 @@ use cosigner::{
     service::{Parts, Service, Signers},
     vault::{Listing, NotHeld, Reloaded, Shares, VaultError},
 };
+use daemon::bulk::Bulk;
 use duty::{Permit, PublicKey, Root, SigningRoot};
 use keyshare::{SecretKey, SigningShare, Tables, Withheld, split};
 use parking_lot::Mutex;
@@ -108,6 +109,7 @@ pub async fn cosigner(families: &[Family], place: usize, chain: Root, epoch: u64
             tables: Tables::default(),
         }),
         signers: Signers::inline(),
+        bulk: Bulk::inline(),
         time: Box::new(move || since_1970),
         ledger: ledger(families).await,
         clock: Clock::Checked(ChainTime {

@@ -13,6 +13,7 @@ use cosigner::{
     service::{Parts, Service, Signers},
     vault::{Listing, NotHeld, Reloaded, Shares, VaultError},
 };
+use daemon::bulk::Bulk;
 use duty::{Permit, PublicKey, SigningRoot};
 use keyshare::Withheld;
 use slashing::{
@@ -172,6 +173,7 @@ impl World {
         let service = Service::new(Parts {
             vault: Arc::new(shares),
             signers: Signers::inline(),
+            bulk: Bulk::inline(),
             time: Box::new(time),
             ledger: ledger.clone(),
             clock: clock(),

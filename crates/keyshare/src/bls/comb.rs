@@ -50,6 +50,7 @@ impl Comb {
             })
             .collect();
         for bit in 1..width {
+            courtesy::offer();
             let (mut sums, mut addends) = (Vec::new(), Vec::new());
             for (row, doublings) in rows.iter().zip(doublings.chunks(width)) {
                 if let Some(doubling) = doublings.get(bit) {
@@ -84,6 +85,7 @@ impl Comb {
             first.select_each(scalars, &mut sums);
         }
         for row in rows {
+            courtesy::offer();
             row.select_each(scalars, &mut addends);
             // H times a number below 2^offset, and an odd multiple of H·2^offset.
             add_each::<Chord>(&mut sums, &addends);

@@ -178,7 +178,11 @@ impl Affine {
 
     /// H(message) for each message.
     pub(super) fn hashes<'a>(messages: impl Iterator<Item = &'a [u8; 32]>) -> Vec<Self> {
-        normalise_all(&messages.map(hash_to_g2).collect::<Vec<_>>())
+        let hashed = messages.map(|message| {
+            courtesy::offer();
+            hash_to_g2(message)
+        });
+        normalise_all(&hashed.collect::<Vec<_>>())
     }
 
     /// psi(self): the endomorphism that multiplies by z, which is negative (M. Scott, "A note on

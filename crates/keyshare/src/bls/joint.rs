@@ -55,8 +55,11 @@ fn multiply_group(items: &[(&[u8; 32], &Digits)]) -> Vec<[u8; 192]> {
     let digits: Vec<&Digits> = items.iter().map(|(_, digits)| *digits).collect();
     if items.len() < SHARED_MIN {
         let each = tables.iter().zip(digits);
-        each.map(|(table, digits)| multiply(table, digits))
-            .collect()
+        each.map(|(table, digits)| {
+            courtesy::offer();
+            multiply(table, digits)
+        })
+        .collect()
     } else {
         multiply_in_step(&tables, &digits)
     }
@@ -68,6 +71,7 @@ fn multiply_in_step(tables: &[Sums], digits: &[&Digits]) -> Vec<[u8; 192]> {
     let mut addends = Zeroizing::new(vec![Affine::default(); digits.len()]);
     select_each(tables, digits, DIGIT_BITS - 1, &mut sums);
     for bit in (0..DIGIT_BITS - 1).rev() {
+        courtesy::offer();
         addends.copy_from_slice(&sums);
         // No point of G2 but infinity is its own opposite.
         add_each::<Tangent>(&mut sums, &addends);

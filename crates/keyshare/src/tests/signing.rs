@@ -179,3 +179,25 @@ fn withheld_partials_are_those_that_are_signed() {
     let signed = tables.sign_all(items.map(|(share, root)| (share, permit(root))).collect());
     assert_eq!(released, signed);
 }
+
+#[test]
+fn who_signs_many_comes_by_offers_of_the_processor_all_along() {
+    let passed = |roots: u8| {
+        let signing = std::thread::spawn(move || {
+            courtesy::always();
+            let loaded = shares(64, 11).into_iter().zip(0..);
+            let items = loaded.map(|(bytes, number): (_, u8)| {
+                let share = Arc::new(share(&bytes).into_signing(scale(0)));
+                (share, permit(number % roots))
+            });
+            let signed = Tables::default().sign_all(items.collect());
+            (signed.len(), courtesy::passed())
+        });
+        let (signed, passed) = signing.join().unwrap();
+        assert_eq!(signed, 64);
+        passed
+    };
+    // A row of the table at a time; each hash, and each bit.
+    assert!(passed(1) >= 10, "{}", passed(1));
+    assert!(passed(64) >= 64 + 63, "{}", passed(64));
+}

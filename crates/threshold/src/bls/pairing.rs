@@ -7,6 +7,9 @@ use super::{G1, G2};
 /// The ciphersuite's domain separation tag (Ethereum consensus specification, phase0).
 const CIPHERSUITE: &[u8] = b"BLS_SIG_BLS12381G2_XMD:SHA-256_SSWU_RO_POP_";
 
+/// Miller loops that share their squarings: as many as in `blst` itself, which takes more in turn.
+const LOOPS_MAX: usize = 16;
+
 /// A message hashed to G2; hashing once serves any number of verifications.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HashedMessage(blst_p2_affine);
@@ -74,10 +77,13 @@ impl PairingProduct {
             in_g1.push(minus_generator);
             in_g2.push(signature.0);
         }
-        if in_g1.is_empty() {
-            return Self(blst_fp12::default());
-        }
-        Self(blst_fp12::miller_loop_n(&in_g2, &in_g1).final_exp())
+        let together = in_g2.chunks(LOOPS_MAX).zip(in_g1.chunks(LOOPS_MAX));
+        let loops = together.map(|(in_g2, in_g1)| {
+            courtesy::offer();
+            blst_fp12::miller_loop_n(in_g2, in_g1)
+        });
+        let product = loops.reduce(|product, next| product * next);
+        Self(product.map_or_else(blst_fp12::default, |product| product.final_exp()))
     }
 
     /// Whether it is the neutral element.

@@ -208,3 +208,25 @@ fn each_job_is_answered_once_and_the_signatures_before_the_blames() {
     let positions: BTreeSet<usize> = answered.iter().map(|(position, _)| *position).collect();
     assert_eq!(positions, (0..9).collect());
 }
+
+#[test]
+fn who_combines_many_comes_by_offers_of_the_processor_all_along() {
+    let passed = |roots: usize, spoiled: bool| {
+        let combining = std::thread::spawn(move || {
+            let mut batch = batch(32, roots);
+            if spoiled {
+                batch.spoil(7);
+            }
+            courtesy::always();
+            let combined = combine_all(&batch.jobs(), &SEED);
+            (combined.len(), courtesy::passed())
+        });
+        let (combined, passed) = combining.join().unwrap();
+        assert_eq!(combined, 32);
+        passed
+    };
+    // For each its sum, and whether that is in the subgroup; each hash.
+    assert!(passed(1, false) >= 64, "{}", passed(1, false));
+    assert!(passed(32, false) >= 96, "{}", passed(32, false));
+    assert!(passed(1, true) > passed(1, false) + 4);
+}

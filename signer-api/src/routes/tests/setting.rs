@@ -60,7 +60,9 @@ impl Setting {
         let network = Arc::new(Network::preset("mainnet").unwrap());
         let committee = peers.config.committee().unwrap();
         let mut registry = daemon::metrics::Registry::default();
-        let app = crate::cli::build(&peers.config, network, committee, &mut registry).unwrap();
+        let bulk = daemon::bulk::Bulk::inline();
+        let app =
+            crate::cli::build(&peers.config, network, committee, bulk, &mut registry).unwrap();
         let router = router(Arc::clone(&app));
         Self {
             peers,

@@ -1,0 +1,102 @@
+//! Threads that work for bursts let others have the processor.
+//!
+//! A batch of a burst keeps a thread busy for tens of milliseconds, and so do hundreds of requests that
+//! come at once. When a block is asked for meanwhile, the threads that it needs are woken one after
+//! the other, and each may wait until the kernel thinks that the one that runs has had its share:
+//! some milliseconds each. So who works for bursts comes by [`offer`] between two pieces of its
+//! work, and there yields. If nobody waits for the processor, it goes on at once.
+//!
+//! What is computed does not depend on any of that.
+
+use std::{
+    cell::Cell,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a thread keeps the processor before it offers it: yielding costs a microsecond.
+const PIECE: Duration = Duration::from_micros(100);
+
+thread_local! {
+    /// Since when this thread has had the processor to itself, if it is one that offers it.
+    static KEPT_SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+    static PASSED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// From now on this thread offers the processor. Others do not, wherever they come by.
+pub fn always() {
+    KEPT_SINCE.set(Some(Instant::now()));
+}
+
+/// This thread has just been woken: what it has kept the processor for begins now.
+pub fn begin() {
+    if KEPT_SINCE.get().is_some() {
+        always();
+    }
+}
+
+/// Between two pieces of work of about 0.1 ms at most: lets others have the processor, if this
+/// thread is one that offers it, and has had it for long enough.
+pub fn offer() {
+    let Some(since) = KEPT_SINCE.get() else {
+        return;
+    };
+    PASSED.set(PASSED.get().wrapping_add(1));
+    if since.elapsed() >= PIECE {
+        thread::yield_now();
+        always();
+    }
+}
+
+/// How often this thread came by [`offer`] since it offers the processor: for tests of what takes long.
+#[must_use]
+pub fn passed() -> u64 {
+    PASSED.get()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on_a_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+        thread::spawn(work).join().unwrap()
+    }
+
+    /// How long the processor was kept until now.
+    fn kept() -> Option<Duration> {
+        KEPT_SINCE.get().map(|since| since.elapsed())
+    }
+
+    #[test]
+    fn only_who_said_so_offers_anything() {
+        let (kept, passed) = on_a_thread(|| {
+            begin();
+            offer();
+            (kept(), passed())
+        });
+        assert_eq!((kept, passed), (None, 0));
+    }
+
+    #[test]
+    fn what_was_kept_for_long_is_offered_and_counted_anew() {
+        on_a_thread(|| {
+            always();
+            let since = KEPT_SINCE.get();
+            while kept() < Some(PIECE) {}
+            offer();
+            assert!(KEPT_SINCE.get() > since);
+            assert_eq!(passed(), 1);
+        });
+    }
+
+    #[test]
+    fn who_was_asleep_has_kept_nothing() {
+        on_a_thread(|| {
+            always();
+            let since = KEPT_SINCE.get();
+            thread::sleep(PIECE);
+            begin();
+            assert!(KEPT_SINCE.get() > since);
+        });
+    }
+}
