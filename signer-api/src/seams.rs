@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use daemon::metrics::Registry;
+use daemon::{bulk::Bulk, metrics::Registry};
 use duty::{PublicKey, SigningOrder};
 use threshold::{
     Committee, ShareIndex, Signature,
@@ -74,6 +74,7 @@ impl Conductor {
             validator,
             deadline: Instant::now() + within,
             place: self.admission.enter().ok()?,
+            among: Bulk::inline(),
         };
         Some(self.signing.sign(task).await)
     }

@@ -24,6 +24,7 @@ mod tests;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use daemon::bulk::Bulk;
 use duty::{Claim, PublicKey, SigningOrder, SigningRoot};
 use parking_lot::Mutex;
 use rand::RngExt;
@@ -64,6 +65,8 @@ pub(crate) struct Task {
     pub(crate) deadline: Instant,
     /// Its place among the requests; kept until the work is done, whoever still waits for it.
     pub(crate) place: Place,
+    /// Where its like are worked on, if it is one of many.
+    pub(crate) among: Bulk,
 }
 
 /// What became of a request.
@@ -234,15 +237,17 @@ async fn work(mut entry: UnderWay, task: Task) {
         validator,
         deadline,
         place,
+        among,
     } = task;
-    let claim = order.claim();
+    let (claim, owner) = (order.claim(), order.validator);
     let began = Instant::now();
+    let conduct = conductor::conduct(shared, order, root, &validator, deadline, among);
     let outcome = match claim {
-        None => conductor::conduct(shared, order, root, &validator, deadline).await,
+        None => conduct.await,
         Some(claim) => {
-            let turn = shared.duties.turn(order.validator, claim);
+            let turn = shared.duties.turn(owner, claim);
             match timeout_at(deadline, turn.wait()).await {
-                Ok(_turn) => conductor::conduct(shared, order, root, &validator, deadline).await,
+                Ok(_turn) => conduct.await,
                 Err(_) => Err(out_of_time()),
             }
         }

@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use daemon::bulk::Bulk;
 use duty::DutyKind;
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
@@ -14,6 +15,7 @@ use threshold::{
 };
 use tokio::{
     sync::{Semaphore, mpsc},
+    task::yield_now,
     time::Instant,
 };
 use wire::{BATCH_MAX, batches::Item};
@@ -48,6 +50,8 @@ pub(crate) struct Ask {
     pub(crate) send_by: Instant,
     /// When nobody waits for the answer any more.
     pub(crate) useful_until: Instant,
+    /// Where the requests are that are put together with this one.
+    pub(crate) among: Bulk,
     /// Where the answer goes: exactly one event for each ask.
     pub(crate) events: Teller,
 }
@@ -246,7 +250,10 @@ pub(super) async fn serve(link: std::sync::Weak<Link>, lane: Lane, mut queue: La
             return;
         };
         // Requests that are being put at this moment come along.
-        tokio::task::yield_now().await;
+        match first.ask().map(|ask| ask.among.clone()) {
+            Some(among) => among.run(yield_now()).await.unwrap_or_default(),
+            None => yield_now().await,
+        }
         let mut batch = vec![first];
         while batch.len() < BATCH_MAX
             && let Ok(next) = queue.tickets.try_recv()

@@ -38,6 +38,7 @@ fn ask(order: &SigningOrder, within: Duration) -> (Ask, Events) {
             round: 0,
             send_by: until,
             useful_until: until,
+            among: daemon::bulk::Bulk::inline(),
             events: answers.teller(),
         },
         answers,

@@ -7,6 +7,7 @@ use axum::{
     extract::{Path, Request, State, rejection::PathRejection},
     response::{IntoResponse, Response},
 };
+use daemon::bulk::Bulk;
 use duty::PublicKey;
 use http::{HeaderMap, StatusCode, header::ACCEPT};
 use threshold::Signature;
@@ -99,11 +100,12 @@ async fn answer(
     (admitted, place): (Admitted, Place),
 ) -> Labelled<Signature> {
     if !place.in_crowd() {
-        return work(app, identifier, kind, admitted, place).await;
+        let among = Bulk::inline();
+        return work(app, identifier, kind, admitted, place, among).await;
     }
     let (app, identifier) = (Arc::clone(app), identifier.to_owned());
-    let bulk = app.bulk.clone();
-    let work = async move { work(&app, &identifier, kind, admitted, place).await };
+    let (bulk, among) = (app.bulk.clone(), app.bulk.clone());
+    let work = async move { work(&app, &identifier, kind, admitted, place, among).await };
     let done = bulk.run(work).await;
     done.unwrap_or_else(|| (kind, Err(Refused::broken())))
 }
@@ -115,6 +117,7 @@ async fn work(
     mut kind: &'static str,
     admitted: Admitted,
     place: Place,
+    among: Bulk,
 ) -> Labelled<Signature> {
     courtesy::offer();
     let began = Instant::now();
@@ -147,6 +150,7 @@ async fn work(
         validator,
         deadline,
         place,
+        among,
     };
     (kind, app.signing.sign(task).await.map_err(Refused::from))
 }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use daemon::bulk::Bulk;
 use duty::{SigningOrder, SigningRoot};
 use threshold::{
     Ballot, CombineError, PartialSignature, ShareIndex, Signature,
@@ -36,6 +37,7 @@ pub(super) async fn conduct(
     root: SigningRoot,
     validator: &Arc<Validator>,
     deadline: Instant,
+    among: Bulk,
 ) -> Outcome {
     let start = Instant::now();
     let claim = order.claim();
@@ -75,6 +77,7 @@ pub(super) async fn conduct(
         validator,
         start,
         deadline,
+        among,
         events: happening.teller(),
         item: None,
         lead,
@@ -139,6 +142,7 @@ struct Conductor<'a> {
     validator: &'a Arc<Validator>,
     start: Instant,
     deadline: Instant,
+    among: Bulk,
     events: Teller,
     /// What was asked for last, and under which ballot: mostly what is asked for next.
     item: Option<(Under, Item)>,
@@ -227,6 +231,7 @@ impl Conductor<'_> {
             round,
             send_by: self.start + not_after,
             useful_until: self.deadline,
+            among: self.among.clone(),
             events: self.events.clone(),
         })
     }

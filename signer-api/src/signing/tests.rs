@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use daemon::bulk::Bulk;
 use duty::{AttestationData, Checkpoint, Duty, Epoch, ForkVersion, Root, SigningOrder, Slot};
 use futures_util::future::join_all;
 use threshold::round::{FailureReason, Peer, RefusalReason};
@@ -76,6 +77,7 @@ impl Setting {
             validator,
             deadline: Instant::now() + Duration::from_millis(1_200),
             place: self.admission.enter_as(Urgency::Usual, PLACES).unwrap(),
+            among: Bulk::inline(),
         }
     }
 
