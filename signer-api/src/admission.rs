@@ -121,6 +121,7 @@ impl Admission {
         let under_way = state.under_way;
         state.limit.expect(validators);
         if !state.limit.admits(now, under_way) {
+            courtesy::rush();
             return Err(Turned::Overloaded);
         }
         state.under_way = under_way.saturating_add(1);
