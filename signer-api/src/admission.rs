@@ -121,16 +121,16 @@ impl Admission {
         let under_way = state.under_way;
         state.limit.expect(validators);
         if !state.limit.admits(now, under_way) {
-            courtesy::rush();
             return Err(Turned::Overloaded);
         }
         state.under_way = under_way.saturating_add(1);
         drop(state);
+        let in_crowd = urgency == Urgency::Usual && under_way >= CROWD;
         Ok(Place(Kept::Others(Usual {
             others: Arc::clone(&self.others),
-            in_crowd: urgency == Urgency::Usual && under_way >= CROWD,
+            in_crowd,
             entered: Instant::now(),
-            unanswered: false,
+            unanswered: in_crowd,
         })))
     }
 
@@ -146,11 +146,19 @@ impl Admission {
 }
 
 impl Place {
-    /// Whether this is no proposal, and came when many others were under way.
+    /// Whether this is no proposal, and came when many others were under way. It then waits to be worked
+    /// on elsewhere, and is given up unless it [begins](Place::begin).
     pub(crate) const fn in_crowd(&self) -> bool {
         match &self.0 {
             Kept::Proposals { .. } => false,
             Kept::Others(place) => place.in_crowd,
+        }
+    }
+
+    /// The work on what is in a crowd begins.
+    pub(crate) const fn begin(&mut self) {
+        if let Kept::Others(place) = &mut self.0 {
+            place.unanswered = false;
         }
     }
 
@@ -204,6 +212,19 @@ mod tests {
         // The proposals' own places, and then one among the others.
         let proposals: Vec<Place> = (0..=4).map(|_| enter(Urgency::Prompt)).collect();
         assert!(proposals.iter().all(|place| !place.in_crowd()));
+    }
+
+    #[test]
+    fn what_is_in_a_crowd_and_never_begun_is_no_answer() {
+        let admission = Admission::new(1_024, 1);
+        let mut places: Vec<_> = (0..100).map(|_| admission.enter().unwrap()).collect();
+        let unanswered = |place: &Place| match &place.0 {
+            Kept::Proposals { .. } => panic!("a proposal's place"),
+            Kept::Others(place) => place.unanswered,
+        };
+        assert!(!unanswered(&places[0]) && unanswered(&places[99]));
+        places[99].begin();
+        assert!(!unanswered(&places[99]));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -155,8 +155,9 @@ fn serve_until_stopped(path: &std::path::Path, stop_with_stdin: bool) -> Result<
     // Requests were drained; what still runs is health checks and connections to cosigners. They end
     // before the process does: its end takes the source of random numbers away, and a handshake
     // that needs one then aborts. A name that is being looked up may not keep the process for long.
+    let ended_by = Instant::now() + END_WITHIN;
     runtime.shutdown_timeout(END_WITHIN);
-    for_bursts.shutdown_timeout(END_WITHIN);
+    for_bursts.shutdown_timeout(ended_by.saturating_duration_since(Instant::now()));
     served
 }
 

@@ -81,7 +81,7 @@ impl Shared {
 }
 
 /// As many threads per urgency as the machine has processors. Its queues are bounded by admission:
-/// each request has at most one job at a time. Ends with its last clone.
+/// each request has at most two jobs at a time. Ends with its last clone.
 #[derive(Clone)]
 pub(crate) struct Cpu(Arc<Owner>);
 

@@ -53,11 +53,14 @@ impl Cosigner for Service {
     ) -> Result<Response<PromiseReply>, Status> {
         let orders = request.get_ref().items.iter();
         let kind = Kind::of(orders.map(|item| item.order.as_ref()));
-        let _place = self.peers.admit_as(kind, &request)?;
+        let place = self.peers.admit_as(kind, &request)?;
         let items = request.into_inner().items;
         bounded(&items)?;
         let in_crowd = kind == Kind::Duties && items.len() > CROWD;
-        let work = |service: Arc<Self>| async move { service.promise_all(items).await };
+        let work = |service: Arc<Self>| async move {
+            let _place = place;
+            service.promise_all(items).await
+        };
         let outcomes = self.delaying_none(in_crowd, work).await?;
         Ok(Response::new(PromiseReply { outcomes }))
     }
@@ -65,11 +68,14 @@ impl Cosigner for Service {
     async fn sign(&self, request: Request<SignRequest>) -> Result<Response<SignReply>, Status> {
         let orders = request.get_ref().items.iter();
         let kind = Kind::of(orders.map(|item| item.order.as_ref()));
-        let _place = self.peers.admit_as(kind, &request)?;
+        let place = self.peers.admit_as(kind, &request)?;
         let SignRequest { items, scaled } = request.into_inner();
         bounded(&items)?;
         let in_crowd = kind == Kind::Duties && items.len() > CROWD;
-        let work = |service: Arc<Self>| async move { service.sign_all(items, scaled).await };
+        let work = |service: Arc<Self>| async move {
+            let _place = place;
+            service.sign_all(items, scaled).await
+        };
         let outcomes = self.delaying_none(in_crowd, work).await?;
         let outcomes = outcomes.map_err(Status::invalid_argument)?;
         Ok(Response::new(SignReply { outcomes }))

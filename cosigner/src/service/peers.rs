@@ -81,6 +81,7 @@ impl Peers {
                 .or_insert_with(|| Arc::new(Semaphore::new(places))),
         );
         places.try_acquire_owned().map_err(|_| {
+            courtesy::rush();
             Status::resource_exhausted(format!("{CALLS_MAX} calls of this peer are under way"))
         })
     }

@@ -42,7 +42,10 @@ impl Service {
         let mut roots = SigningRoots::default();
         let accepted: Vec<_> = items
             .into_iter()
-            .map(|item| (self.accept(item.order, &mut roots), item.ballot))
+            .map(|item| {
+                courtesy::offer();
+                (self.accept(item.order, &mut roots), item.ballot)
+            })
             .collect();
         let held = accepted
             .into_iter()

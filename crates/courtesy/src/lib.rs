@@ -52,19 +52,27 @@ pub fn begin() {
     }
 }
 
-/// Between two pieces of work of about 0.1 ms at most: lets others have the processor, if this
-/// thread is one that offers it, and has had it for long enough.
+/// Between two pieces of work of about 0.1 ms: lets others have the processor, if this thread is one that
+/// offers it, and has had it for long enough.
 pub fn offer() {
+    offered();
+}
+
+/// As [`offer`]: whether the processor was offered.
+fn offered() -> bool {
     let Some(since) = KEPT_SINCE.get() else {
-        return;
+        return false;
     };
     PASSED.set(PASSED.get().wrapping_add(1));
-    if since.elapsed() >= PIECE {
-        if !is_rushing() {
-            thread::yield_now();
-        }
-        always();
+    if since.elapsed() < PIECE {
+        return false;
     }
+    let is_courteous = !is_rushing();
+    if is_courteous {
+        thread::yield_now();
+    }
+    always();
+    is_courteous
 }
 
 /// This process has turned work away: for a second its threads keep the processor.
@@ -109,27 +117,22 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_for_long_is_offered_and_counted_anew() {
+    fn what_was_kept_for_long_is_offered_but_not_for_a_second_after_work_was_turned_away() {
         on_a_thread(|| {
             always();
+            let offered_when_due = || {
+                while kept() < Some(PIECE) {}
+                offered()
+            };
             let since = KEPT_SINCE.get();
-            while kept() < Some(PIECE) {}
-            offer();
+            assert!(offered_when_due());
             assert!(KEPT_SINCE.get() > since);
-            assert_eq!(passed(), 1);
+            let before = Instant::now();
+            rush();
+            while !offered_when_due() {}
+            assert!(before.elapsed() >= RUSH);
+            assert!(passed() > 1);
         });
-    }
-
-    #[test]
-    fn who_turns_work_away_rushes_for_a_second() {
-        assert!(!is_rushing());
-        let before = Instant::now();
-        rush();
-        assert!(is_rushing());
-        while is_rushing() {
-            thread::sleep(Duration::from_millis(10));
-        }
-        assert!(before.elapsed() >= RUSH);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use threshold::{
 use tokio::{
     sync::{Semaphore, mpsc},
     task::yield_now,
-    time::Instant,
+    time::{Instant, timeout},
 };
 use wire::{BATCH_MAX, batches::Item};
 
@@ -251,7 +251,10 @@ pub(super) async fn serve(link: std::sync::Weak<Link>, lane: Lane, mut queue: La
         };
         // Requests that are being put at this moment come along.
         match first.ask().map(|ask| ask.among.clone()) {
-            Some(among) => among.run(yield_now()).await.unwrap_or_default(),
+            // What is there by then goes, come along or not.
+            Some(among) => {
+                let _ = timeout(SENDING, among.run(yield_now())).await;
+            }
             None => yield_now().await,
         }
         let mut batch = vec![first];

@@ -99,29 +99,58 @@ async fn answer(
     kind: &'static str,
     (admitted, place): (Admitted, Place),
 ) -> Labelled<Signature> {
+    let deadline = Instant::now() + app.deadline();
     if !place.in_crowd() {
-        let among = Bulk::inline();
-        return work(app, identifier, kind, admitted, place, among).await;
+        let accepted = Accepted {
+            kind,
+            admitted,
+            place,
+            deadline,
+            among: Bulk::inline(),
+        };
+        return work(app, identifier, accepted).await;
     }
     let (app, identifier) = (Arc::clone(app), identifier.to_owned());
-    let (bulk, among) = (app.bulk.clone(), app.bulk.clone());
-    let work = async move { work(&app, &identifier, kind, admitted, place, among).await };
+    let bulk = app.bulk.clone();
+    let mut accepted = Accepted {
+        kind,
+        admitted,
+        place,
+        deadline,
+        among: bulk.clone(),
+    };
+    let work = async move {
+        if deadline <= Instant::now() {
+            return (kind, Err(Refused::too_late()));
+        }
+        accepted.place.begin();
+        work(&app, &identifier, accepted).await
+    };
     let done = bulk.run(work).await;
     done.unwrap_or_else(|| (kind, Err(Refused::broken())))
 }
 
-/// In the order of section 3.2: body, root, key, protection.
-async fn work(
-    app: &App,
-    identifier: &str,
-    mut kind: &'static str,
+/// A request that is to be worked on.
+struct Accepted {
+    kind: &'static str,
     admitted: Admitted,
     place: Place,
+    deadline: Instant,
+    /// Where its like are worked on, if it is one of many.
     among: Bulk,
-) -> Labelled<Signature> {
+}
+
+/// In the order of section 3.2: body, root, key, protection.
+async fn work(app: &App, identifier: &str, accepted: Accepted) -> Labelled<Signature> {
     courtesy::offer();
     let began = Instant::now();
-    let deadline = began + app.deadline();
+    let Accepted {
+        mut kind,
+        admitted,
+        place,
+        deadline,
+        among,
+    } = accepted;
     let key = web3signer::parse_identifier(identifier);
     // What is no key is unknown, but only after the body was found good.
     let validator = key.unwrap_or(PublicKey([0; 48]));
@@ -158,6 +187,7 @@ async fn work(
 fn turned_away(app: &App, turned: Turned) -> Refused {
     if turned == Turned::Overloaded {
         app.metrics.overloaded();
+        courtesy::rush();
     }
     Refused::from(turned)
 }

@@ -1,5 +1,6 @@
 //! The HTTP contract, in process: status, headers and body of every route.
 
+mod crowds;
 mod setting;
 
 use http::{Method, header};
@@ -138,33 +139,6 @@ async fn without_enough_cosigners_the_answer_is_500_with_a_reason() {
     answer.check_error(500);
     assert_eq!(answer.json()["reason"], "unreachable");
     assert!(!answer.retry_after);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn overload_is_500_with_retry_after_and_proposals_go_on() {
-    let mut peers = Peers::start(2, 3, 1).await;
-    peers.config.requests_max = 2;
-    let setting = Setting::with(peers).discovered().await;
-    let key = setting.key();
-    let place = setting.app.admission.enter().unwrap();
-    for bad in [false, true] {
-        let body = attestation(1).replace("421875", if bad { "x" } else { "421875" });
-        let answer = setting.sign(&key, &body, &[]).await;
-        answer.check_error(500);
-        assert_eq!(answer.json()["reason"], "overloaded");
-        assert!(answer.retry_after);
-    }
-    assert_eq!(setting.sign(&key, &randao(1), &[]).await.status, 200);
-    drop(place);
-    assert_eq!(setting.sign(&key, &attestation(1), &[]).await.status, 200);
-    let text = shown(&setting.registry);
-    for line in [
-        "countersign_requests_overloaded_total 2",
-        "countersign_requests_total{type=\"ATTESTATION\",status=\"500\"} 2",
-        "countersign_requests_places 1",
-    ] {
-        assert!(text.contains(line), "{line} is not in\n{text}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

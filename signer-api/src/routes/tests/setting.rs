@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{body::Body, response::Response};
-use daemon::network::Network;
+use daemon::{bulk::Bulk, network::Network};
 use http::{Method, Request, header};
 use serde_json::Value;
 use tower::ServiceExt;
@@ -57,10 +57,14 @@ impl Setting {
     }
 
     pub(super) fn with(peers: Peers) -> Self {
+        Self::handing_over(peers, Bulk::inline())
+    }
+
+    /// Where a burst's requests are worked on elsewhere.
+    pub(super) fn handing_over(peers: Peers, bulk: Bulk) -> Self {
         let network = Arc::new(Network::preset("mainnet").unwrap());
         let committee = peers.config.committee().unwrap();
         let mut registry = daemon::metrics::Registry::default();
-        let bulk = daemon::bulk::Bulk::inline();
         let app =
             crate::cli::build(&peers.config, network, committee, bulk, &mut registry).unwrap();
         let router = router(Arc::clone(&app));

@@ -11,7 +11,9 @@ use std::{
 use duty::{Claim, Epoch, PublicKey, Slot};
 use futures_util::future::try_join;
 use tokio::{
+    runtime::Handle,
     sync::Mutex,
+    task::JoinSet,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_postgres::{Client, Error, Statement, types::ToSql};
@@ -128,6 +130,8 @@ pub(in crate::ledger) struct Reader {
     database: PostgresDatabase,
     lease: Arc<Lease>,
     current: Arc<Mutex<Option<Arc<ReadSession>>>>,
+    /// Where connections are made and served, whoever asks first.
+    runtime: Handle,
 }
 
 struct ReadSession {
@@ -138,11 +142,13 @@ struct ReadSession {
 }
 
 impl Reader {
+    /// Its connections are this runtime's.
     pub(in crate::ledger) fn new(database: PostgresDatabase, lease: Arc<Lease>) -> Self {
         Self {
             database,
             lease,
             current: Arc::default(),
+            runtime: Handle::current(),
         }
     }
 
@@ -184,7 +190,6 @@ impl Reader {
     }
 
     async fn session(&self) -> Result<Arc<ReadSession>, Unavailable> {
-        let unreachable = |error: String| Unavailable::Unreachable(error);
         let mut current = self.current.lock().await;
         if let Some(session) = &*current
             && !session.broken.load(Ordering::Relaxed)
@@ -193,26 +198,41 @@ impl Reader {
             return Ok(Arc::clone(session));
         }
         *current = None;
-        let accept = |standing: &Standing| {
-            let accepted = self.lease.accept(standing);
-            accepted.map_err(|rejection| rejection.to_string())
+        // Dropped, it aborts.
+        let mut connecting = JoinSet::new();
+        let (database, lease) = (self.database.clone(), Arc::clone(&self.lease));
+        connecting.spawn_on(
+            async move { ReadSession::open(&database, &lease).await },
+            &self.runtime,
+        );
+        let session = match connecting.join_next().await {
+            Some(Ok(opened)) => Arc::new(opened?),
+            Some(Err(_)) | None => return Err(Unavailable::Stopped),
         };
-        let connecting = self.database.connect_where(&Accepted(&accept)).await;
-        let (connection, _) = connecting.map_err(|error| unreachable(error.to_string()))?;
-        let reads = Reads::prepare(&connection.client)
-            .await
-            .map_err(|error| unreachable(clause(&error)))?;
-        let session = Arc::new(ReadSession {
-            connection,
-            reads,
-            broken: AtomicBool::new(false),
-        });
         *current = Some(Arc::clone(&session));
         Ok(session)
     }
 }
 
 impl ReadSession {
+    async fn open(database: &PostgresDatabase, lease: &Lease) -> Result<Self, Unavailable> {
+        let unreachable = |error: String| Unavailable::Unreachable(error);
+        let accept = |standing: &Standing| {
+            let accepted = lease.accept(standing);
+            accepted.map_err(|rejection| rejection.to_string())
+        };
+        let connecting = database.connect_where(&Accepted(&accept)).await;
+        let (connection, _) = connecting.map_err(|error| unreachable(error.to_string()))?;
+        let reads = Reads::prepare(&connection.client)
+            .await
+            .map_err(|error| unreachable(clause(&error)))?;
+        Ok(Self {
+            connection,
+            reads,
+            broken: AtomicBool::new(false),
+        })
+    }
+
     /// The orders first: whoever they freeze is frozen in what is read after them.
     async fn orders(&self) -> Result<Ordered, Failed> {
         let client = &self.connection.client;
