@@ -1,6 +1,6 @@
 //! `POST /api/v1/eth2/sign/{identifier}`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -27,6 +27,9 @@ use crate::{
 /// Bodies up to this many bytes are parsed where they arrive: that takes less than a tenth of a
 /// millisecond. Longer ones are whole blocks, and payloads: what a proposal waits for.
 const PARSED_HERE_BYTES_MAX: usize = 8 * 1024;
+
+/// How long work that is done elsewhere has to say itself that it is too late.
+const SAYS_SO: Duration = Duration::from_millis(20);
 
 /// The type of a request that could not be parsed, as a label.
 const UNKNOWN_TYPE: &str = "unknown";
@@ -126,8 +129,10 @@ async fn answer(
         accepted.place.begin();
         work(&app, &identifier, accepted).await
     };
-    let done = bulk.run(work).await;
-    done.unwrap_or_else(|| (kind, Err(Refused::broken())))
+    match timeout_at(deadline + SAYS_SO, bulk.run(work)).await {
+        Ok(done) => done.unwrap_or_else(|| (kind, Err(Refused::broken()))),
+        Err(_) => (kind, Err(Refused::too_late())),
+    }
 }
 
 /// A request that is to be worked on.

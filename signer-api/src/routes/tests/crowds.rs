@@ -43,14 +43,17 @@ async fn of_a_burst_what_comes_late_is_worked_on_elsewhere_and_nothing_else() {
         .discovered()
         .await;
     let key = setting.key();
-    // Nothing is done there.
-    let gates: Vec<_> = (0..elsewhere.metrics().num_workers())
-        .map(|_| {
+    // Until these are dropped nothing is done there.
+    let gates = || -> Vec<_> {
+        let workers = 0..elsewhere.metrics().num_workers();
+        let gates = workers.map(|_| {
             let (gate, closed) = mpsc::channel::<()>();
             elsewhere.spawn(async move { closed.recv() });
             gate
-        })
-        .collect();
+        });
+        gates.collect()
+    };
+    let closed = gates();
     assert_eq!(setting.sign(&key, &attestation(1), &[]).await.status, 200);
     let crowd: Vec<_> = (0..16)
         .map(|_| setting.app.admission.enter().unwrap())
@@ -60,10 +63,17 @@ async fn of_a_burst_what_comes_late_is_worked_on_elsewhere_and_nothing_else() {
     let mut late = pin!(setting.sign(&key, &body, &[]));
     let waited = timeout(Duration::from_millis(100), &mut late).await;
     assert!(waited.is_err(), "it was worked on where it came");
-    drop(gates);
+    drop(closed);
     assert_eq!(late.await.status, 200);
     let wrong = attestation(1).replace("421875", "x");
     setting.sign(&key, &wrong, &[]).await.check_error(400);
+    // By its deadline it is answered, whatever happens there.
+    let closed = gates();
+    let never = setting.sign(&key, &body, &[]);
+    let never = timeout(setting.app.deadline() * 4, never).await.unwrap();
+    never.check_error(500);
+    assert_eq!(never.json()["reason"], "deadline");
+    drop(closed);
     drop(crowd);
     elsewhere.shutdown_background();
 }
