@@ -103,25 +103,18 @@ async fn answer(
     (admitted, place): (Admitted, Place),
 ) -> Labelled<Signature> {
     let deadline = Instant::now() + app.deadline();
-    if !place.in_crowd() {
-        let accepted = Accepted {
-            kind,
-            admitted,
-            place,
-            deadline,
-            among: Bulk::inline(),
-        };
-        return work(app, identifier, accepted).await;
-    }
-    let (app, identifier) = (Arc::clone(app), identifier.to_owned());
-    let bulk = app.bulk.clone();
+    let elsewhere = place.in_crowd().then(|| app.bulk.clone());
     let mut accepted = Accepted {
         kind,
         admitted,
         place,
         deadline,
-        among: bulk.clone(),
+        among: elsewhere.clone().unwrap_or(Bulk::inline()),
     };
+    let Some(bulk) = elsewhere else {
+        return work(app, identifier, accepted).await;
+    };
+    let (app, identifier) = (Arc::clone(app), identifier.to_owned());
     let work = async move {
         if deadline <= Instant::now() {
             return (kind, Err(Refused::too_late()));
